@@ -21,8 +21,11 @@ from imaging.registration.interpolants import weights
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.stack.psf_kernels import basis_values
 
-#: Widths of the Gaussians, in those of the template's stars.
-_WIDTHS: Final = (0.6, 1.2)
+#: Widths of the Gaussians, in those of the template's stars, and in that which broadens them to the frame's.
+_WIDTHS: Final = (0.5, 1.0)
+_BROADER: Final = (0.8, 1.4)
+#: Narrowest Gaussian that the pixels sample, px.
+_NARROWEST: Final = 0.7
 #: A kernel ends at this many times the width of its broadest Gaussian.
 _REACH: Final = 3.0
 #: Phases of a pixel, along one axis, for a turned frame; a pure shift has one.
@@ -57,6 +60,8 @@ class Matching:
         float32 (phases, taps, taps), in the frame's electrons.
     steps
         Phases along one axis.
+    on_grid
+        float32 (1, taps, taps), the kernel at the template's own pixels, in the template's electrons.
     slope
         Deviations of the stars' pixels from the model, as a fraction of its gradient; None without enough stars.
     """
@@ -64,7 +69,13 @@ class Matching:
     to_grid: NDArray[np.float64]
     kernels: NDArray[np.float32]
     steps: int
+    on_grid: NDArray[np.float32]
     slope: float | None
+
+    @property
+    def noise(self) -> float:
+        """Variance of the template after the convolution, over that of its pixels."""
+        return float(np.square(self.on_grid, dtype=np.float64).sum())
 
 
 def template_fwhm(seeing: Sequence[float | None]) -> float:
@@ -132,43 +143,54 @@ def match(
     if transform.is_shift:
         to_grid[:4] = 1.0, 0.0, 0.0, 1.0
     steps = 1 if transform.is_shift else _STEPS
-    basis = _basis(to_grid, steps, fwhm / FWHM_PER_SIGMA)
+    widths = _widths(fwhm, seeing or fwhm)
+    basis, home = _basis(to_grid, steps, widths), _basis(np.zeros(6), 1, widths)
     point = (basis[:, 0] / scale).astype(np.float32)
     windows = _windows(planes, transform, stars, math.ceil(_WINDOW * max(fwhm, seeing or fwhm)))
     if len(windows) < _FEWEST_STARS:
-        return Matching(to_grid, point, steps, None)
+        return Matching(to_grid, point, steps, home[:, 0], None)
     xs, ys, sci, good = (np.concatenate([w[i] for w in windows]) for i in range(4))
     values = np.empty((len(xs), basis.shape[1]))
     basis_values(template, basis, to_grid, steps, xs, ys, values)
     solution, sigma, kept = _solve(values, sci, good, scale, noise)
     if solution is None:
-        return Matching(to_grid, point, steps, None)
-    kernels = np.einsum("ptji,t->pji", basis.astype(np.float64), solution).astype(np.float32)
+        return Matching(to_grid, point, steps, home[:, 0], None)
+    kernels, on_grid = (
+        np.einsum("ptji,t->pji", b.astype(np.float64), solution * f).astype(np.float32)
+        for b, f in ((basis, 1.0), (home, scale))
+    )
     model = values @ solution
     slope = _slope(model, sci, sigma, good, [len(w[0]) for w in windows])
-    return Matching(to_grid, kernels, steps, slope)
+    return Matching(to_grid, kernels, steps, on_grid, slope)
 
 
-def _basis(to_grid: NDArray[np.float64], steps: int, width: float) -> NDArray[np.float32]:
+def _widths(fwhm: float, seeing: float) -> list[float]:
+    """Return the sigmas of the Gaussians, px, for a template and a frame of these FWHM."""
+    width = fwhm / FWHM_PER_SIGMA
+    broader = math.sqrt(max(seeing**2 - fwhm**2, 0.0)) / FWHM_PER_SIGMA
+    own = [w * width for w in _WIDTHS]
+    return [max(_NARROWEST, w) for w in own + [w * broader for w in _BROADER if w * broader > own[-1]]]
+
+
+def _basis(to_grid: NDArray[np.float64], steps: int, widths: Sequence[float]) -> NDArray[np.float32]:
     """Return the kernels of the basis, (phases, terms, taps, taps); taps / 2 - 1 is the pixel before the position."""
     if steps == 1:
         phases = [(to_grid[4] - math.floor(to_grid[4]), to_grid[5] - math.floor(to_grid[5]))]
     else:
         phases = [(a / steps, b / steps) for b in range(steps) for a in range(steps)]
-    narrow, broad = (max(0.7, w * width) for w in _WIDTHS)
-    half = math.ceil(_REACH * broad) + 1
+    half = math.ceil(_REACH * max(widths)) + 1
     offsets = np.arange(2 * half) - (half - 1)
-    out = np.zeros((len(phases), 7, 2 * half, 2 * half))
+    near = slice(half - 3, half + 3)
+    out = np.zeros((len(phases), 5 + len(widths), 2 * half, 2 * half))
+    narrow = widths[0]
     for p, (fx, fy) in enumerate(phases):
         x, y = offsets - fx, (offsets - fy)[:, None]
-        r2 = x * x + y * y
-        first, second = np.exp(-0.5 * r2 / narrow**2), np.exp(-0.5 * r2 / broad**2)
-        first, second = first / first.sum(), second / second.sum()
-        near = slice(half - 3, half + 3)
+        gaussians = [np.exp(-0.5 * (x * x + y * y) / w**2) for w in widths]
+        gaussians = [g / g.sum() for g in gaussians]
+        x, y = x / narrow, y / narrow
+        shapes = [x * gaussians[0], y * gaussians[0], (x * x - y * y) * gaussians[0], x * y * gaussians[0]]
         out[p, 0, near, near] = np.outer(weights("lanczos3", fy), weights("lanczos3", fx))
-        out[p, 1], out[p, 2] = first, second
-        out[p, 3], out[p, 4] = x / narrow * first, y / narrow * first
-        out[p, 5], out[p, 6] = (x * x - y * y) / narrow**2 * first, x * y / narrow**2 * first
+        out[p, 1:] = gaussians + shapes
     return out.astype(np.float32)
 
 

@@ -9,6 +9,7 @@ themselves need, at most the limit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,13 +27,17 @@ from imaging.stack.inputs import StackInput, resampled
 from imaging.stack.psf_kernels import predict_rows
 from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
-from imaging.stack.template_kernels import take_median
+from imaging.stack.template_kernels import median_difference, take_median
 
 #: Fewest values of a median that an outlier can be compared with.
 FEWEST: Final = 3
-#: Bytes per pixel and frame while the median is taken, and per pixel while a frame is compared.
-_BYTES, _BYTES_COMPARED = 50, 24
+#: Bytes per pixel and frame while the median is taken; a comparison takes less.
+_BYTES: Final = 50
 _MOST_ROWS: Final = 64
+#: Frames whose seeing is within this factor of the best are alike; others are compared with the sharpest, at least so
+#: many.
+_ALIKE: Final = 1.2
+_FEWEST_SHARP: Final = 5
 #: The template is convolved where it is this many times the noise of the frames.
 _UNDER_SOURCE: Final = 1.0
 #: The least fraction of the gradient: small shifts and the flat field vary by as much.
@@ -96,114 +101,184 @@ class Rejected:
     unmatched: tuple[str, ...]
 
 
-def make_template(
-    inputs: Sequence[StackInput],
-    grid: Grid,
-    scales: NDArray[np.float64],
-    parameters: ResampleParameters,
-    *,
-    threads: int,
-    memory: int,
-) -> Template:
-    """Return the median of the scaled frames, band by band."""
-    median, suspect = np.empty(grid.shape, np.float32), np.empty(grid.shape, np.uint8)
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of a group in the order of their seeing, and how they are read."""
 
-    def work(rows: slice) -> None:
-        sci, _, dq = resampled(inputs, grid, rows, scales, parameters)
-        take_median(sci, dq, FEWEST, median[rows], suspect[rows])
+    inputs: Sequence[StackInput]
+    grid: Grid
+    scales: NDArray[np.float64]
+    resampling: ResampleParameters
+    threads: int
+    memory: int
+    order: NDArray[np.int64]
+    sharp: int
+    fwhm: float
+    noise: float
 
-    fitting = rows_for(memory, len(inputs) * grid.shape[1] * _BYTES, threads=threads)
-    run_bands(work, grid.shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
-    return Template(median, suspect)
+    @property
+    def rows(self) -> int:
+        """Rows of a band."""
+        fitting = rows_for(self.memory, len(self.inputs) * self.grid.shape[1] * _BYTES, threads=self.threads)
+        return min(fitting, _MOST_ROWS)
+
+    def resampled(self, rows: slice, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """Return rows of the ``count`` sharpest frames."""
+        chosen = self.order[:count]
+        sci, _, dq = resampled(
+            [self.inputs[i] for i in chosen], self.grid, rows, self.scales[chosen], self.resampling
+        )
+        return sci, dq
 
 
 def find_hits(
     inputs: Sequence[StackInput],
     grid: Grid,
     scales: NDArray[np.float64],
-    template: Template,
+    resampling: ResampleParameters,
     parameters: RejectionParameters,
     *,
     threads: int,
     memory: int,
 ) -> Rejected:
-    """Compare each frame with the template.
+    """Compare each frame with the median of all.
 
     Parameters
     ----------
     inputs, grid, scales
         The frames, the output's grid, and the factor of each frame.
-    template
-        Result of `make_template`.
-    parameters
-        Thresholds.
+    resampling, parameters
+        Interpolant; thresholds.
     threads, memory
         Threads, and bytes for the rows being processed. The result does not depend on them.
     """
-    noise = np.array([s * (f.noise or 0.0) for f, s in zip(inputs, scales, strict=True)])
-    usual = float(np.median(noise))
-    fwhm = template_fwhm([f.seeing for f in inputs])
-    n = len(inputs)
-    stars = bright_stars(template.median, template.suspect, usual / max(n, 1) ** 0.5, fwhm)
-    rows_each = max(8, rows_for(memory, grid.shape[1] * _BYTES_COMPARED, threads=threads))
+    frames = _frames(inputs, grid, scales, resampling, threads, memory)
+    template = _template(frames)
+    matched = _match_all(frames, template)
+    if frames.sharp < len(inputs):
+        template = _refined(frames, template, matched)
+        matched = _match_all(frames, template)
 
-    def one(i: int) -> tuple[NDArray[np.int64], int, bool]:
-        frame, scale = inputs[i], float(scales[i])
-        matched = match(
-            frame.planes, grid.place(frame.transform), scale, frame.noise or 0.0, template.median, stars, fwhm,
-            frame.seeing,
-        )  # fmt: skip
-        return *_compare(frame, scale, template, matched, usual, _template_noise(n, noise[i], usual), parameters,
-                         min(rows_each, 4 * _MOST_ROWS)), matched.slope is None  # fmt: skip
+    def one(i: int) -> tuple[NDArray[np.int64], int]:
+        return _compare(frames, i, template, matched[i], parameters)
 
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
-        found = list(pool.map(one, range(n)))
-    unmatched = tuple(f.name for f, (_, _, missing) in zip(inputs, found, strict=True) if missing)
+        found = list(pool.map(one, range(len(inputs))))
+    unmatched = tuple(f.name for f, one in zip(inputs, matched, strict=True) if one.slope is None)
     return Rejected(tuple(f[0] for f in found), sum(f[1] for f in found), unmatched)
 
 
-def _template_noise(n: int, noise: float, usual: float) -> float:
-    """Return the variance that the median adds to the difference, over that of the frame.
+def _frames(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    scales: NDArray[np.float64],
+    resampling: ResampleParameters,
+    threads: int,
+    memory: int,
+) -> _Frames:
+    seeing = np.array([f.seeing if f.seeing else math.inf for f in inputs])
+    order = np.argsort(seeing, kind="stable")
+    known = np.isfinite(seeing)
+    sharp = len(inputs)
+    if known.all() and seeing.max() > _ALIKE * seeing.min():
+        sharp = min(len(inputs), max(_FEWEST_SHARP, int((seeing <= _ALIKE * seeing.min()).sum())))
+    noise = float(np.median([s * (f.noise or 0.0) for f, s in zip(inputs, scales, strict=True)]))
+    fwhm = template_fwhm([inputs[i].seeing for i in order[:sharp]])
+    return _Frames(inputs, grid, scales, resampling, threads, memory, order, sharp, fwhm, noise)
 
-    The frame is part of the median: of equal frames, the covariance of a value and the median is that of the value
-    and the mean, 1/n of its variance, and the difference has no more noise than the frame.
+
+def _template(frames: _Frames) -> Template:
+    shape = frames.grid.shape
+    median, suspect = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+
+    def work(rows: slice) -> None:
+        sci, dq = frames.resampled(rows, len(frames.inputs))
+        bright = np.float32(_UNDER_SOURCE * frames.noise)
+        take_median(sci, dq, frames.sharp, FEWEST, bright, median[rows], suspect[rows])
+
+    run_bands(work, shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    return Template(median, suspect)
+
+
+def _match_all(frames: _Frames, template: Template) -> list[Matching]:
+    stars = bright_stars(
+        template.median, template.suspect, frames.noise / math.sqrt(frames.sharp), frames.fwhm
+    )
+
+    def one(i: int) -> Matching:
+        frame, scale = frames.inputs[i], float(frames.scales[i])
+        placed = frames.grid.place(frame.transform)
+        return match(
+            frame.planes, placed, scale, frame.noise or 0.0, template.median, stars, frames.fwhm, frame.seeing
+        )
+
+    with ThreadPoolExecutor(max(1, frames.threads), thread_name_prefix="match") as pool:
+        return list(pool.map(one, range(len(frames.inputs))))
+
+
+def _refined(frames: _Frames, template: Template, matched: Sequence[Matching]) -> Template:
+    """Return the template plus the median, under sources, of what it leaves of the sharpest frames.
+
+    Where a frame has a hit, the median of stars of different widths is that of another width. The differences
+    from the model do not depend on the width.
     """
-    relative = (usual / noise) ** 2 if noise > 0 else 1.0
-    return max(0.0, (median_factor(n) * relative - 2.0) / n)
+    median = template.median.copy()
+    home = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    bright = np.float32(_UNDER_SOURCE * frames.noise)
+
+    def work(rows: slice) -> None:
+        sci, dq = frames.resampled(rows, frames.sharp)
+        models, state = np.empty(sci.shape, np.float32), np.empty(sci.shape[1:], np.uint8)
+        for j, i in enumerate(frames.order[: frames.sharp]):
+            predict_rows(
+                template.median, template.suspect, matched[i].on_grid, home, 1, rows.start, bright,
+                np.float32(1.0), models[j], state,
+            )  # fmt: skip
+        median_difference(sci, dq, models, state, FEWEST, median[rows])
+
+    run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    return Template(median, template.suspect)
+
+
+def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> float:
+    """Return the variance that the median of ``n`` frames adds to the difference, over that of the frame.
+
+    If the frame is part of the median, the covariance of its value and the median is that of the value and the
+    mean, 1/n of its variance: of equal frames, the difference has no more noise than the frame.
+    """
+    return max(0.0, (median_factor(n) * relative * amplified - (2.0 if shared else 0.0)) / n)
 
 
 def _compare(
-    frame: StackInput,
-    scale: float,
-    template: Template,
-    matched: Matching,
-    usual: float,
-    template_noise: float,
-    parameters: RejectionParameters,
-    rows_each: int,
+    frames: _Frames, i: int, template: Template, matched: Matching, parameters: RejectionParameters
 ) -> tuple[NDArray[np.int64], int]:
+    """Return the outliers of one frame, flat and ascending, and the number of pixels compared."""
+    frame, scale = frames.inputs[i], float(frames.scales[i])
     ny, nx = frame.shape
-    slope = parameters.gradient
-    distrust = parameters.tolerance
-    suspect = template.suspect
+    noise = frame.noise or 0.0
+    suspect, slope = template.suspect, parameters.gradient
     if matched.slope is None:
         suspect = np.ones_like(suspect)
     else:
         slope = min(max(_LEAST_SLOPE, matched.slope), parameters.gradient)
     near_slope = slope * parameters.gradient_near / parameters.gradient if parameters.gradient > 0 else 0.0
+    relative = (frames.noise / (scale * noise)) ** 2 if noise > 0 else 1.0
+    among = i in frames.order[: frames.sharp]
     limits = np.array([
-        parameters.low, parameters.high, parameters.near, slope, near_slope, distrust,
-        _FLOOR * (frame.noise or 0.0) ** 2, template_noise,
+        parameters.low, parameters.high, parameters.near, slope, near_slope, parameters.tolerance,
+        _FLOOR * noise**2,
+        _added_variance(len(frames.inputs), relative, 1.0, True),
+        _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip
     found, tested = [], 0
-    for rows in bands(ny, rows_each):
+    for rows in bands(ny, frames.rows):
         # Two more rows on each side: neighbours of neighbours, and their gradients.
         around = slice(max(0, rows.start - 2), min(ny, rows.stop + 2))
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))
         model, state = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.uint8)
         predict_rows(
             template.median, suspect, matched.kernels, matched.to_grid, matched.steps, around.start,
-            _UNDER_SOURCE * usual, np.float32(1.0 / scale), model, state,
+            np.float32(_UNDER_SOURCE * frames.noise), np.float32(1.0 / scale), model, state,
         )  # fmt: skip
         out = np.empty(sci.shape, np.uint8)
         first, last = rows.start - around.start, rows.stop - around.start

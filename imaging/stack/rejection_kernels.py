@@ -51,10 +51,10 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
         What `imaging.stack.psf_kernels.predict_rows` expects there.
     first, last : int
         Rows whose outliers are wanted; one more row on each side, if the frame has it, is only a neighbour.
-    limits : float64 (8,)
+    limits : float64 (9,)
         low and high threshold (sigma), threshold next to an outlier (sigma), fraction of the gradient, the same
         next to an outlier, fraction of the brightness where the template is not trusted, least variance, and
-        variance of the template over that of the frame.
+        variance of the template over that of the frame, on sky and under sources.
     out : uint8 (rows, nx)
         Written: 1 for outliers (also outside [first, last)).
 
@@ -63,7 +63,7 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
     tested : int
         Pixels with a value and an expectation in [first, last).
     """
-    low, high, near, slope, near_slope, distrust, floor, template_noise = limits
+    low, high, near, slope, near_slope, distrust, floor, on_sky, under_source = limits
     ny, nx = sci.shape
     tested = 0
     for y in range(ny):
@@ -78,7 +78,8 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
             if first <= y < last:
                 tested += 1
             # The variance that the expected light would have: the frame's own grows with a hit.
-            variance = max(var[y, x] - off, floor) * (1.0 + template_noise)
+            variance = max(var[y, x] - off, floor)
+            variance *= 1.0 + (on_sky if state[y, x] == 0 else under_source)
             size = abs(off)
             if size * size <= near * near * variance:
                 continue

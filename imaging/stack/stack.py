@@ -20,7 +20,7 @@ from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor
 from imaging.stack.inputs import StackInput, resampled
-from imaging.stack.rejection import RejectionParameters, find_hits, make_template
+from imaging.stack.rejection import RejectionParameters, find_hits
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 2
@@ -180,8 +180,7 @@ def make_stack(
     )  # fmt: skip
     hits, tested, unmatched = None, 0, ()
     if parameters.reject == "variance":
-        template = make_template(inputs, grid, scales, resample_parameters, threads=threads, memory=memory)
-        found = find_hits(inputs, grid, scales, template, parameters, threads=threads, memory=memory)
+        found = find_hits(inputs, grid, scales, resample_parameters, parameters, threads=threads, memory=memory)
         hits, tested, unmatched = found.pixels, found.tested, found.unmatched
 
     def work(rows: slice) -> None:

@@ -14,8 +14,23 @@ _NO_VALUE = np.uint16(DQ.NO_DATA | DQ.UNILLUMINATED)
 
 
 @njit(cache=True, nogil=True)
-def take_median(sci, dq, least, median, suspect):  # type: ignore[no-untyped-def]
-    """Compute the median of the frames that have a value, and whether one of them was not linear.
+def _medians(sci, dq, y, x0, width, ordered, count, bits, n):  # type: ignore[no-untyped-def]
+    """Sort the values that the first ``n`` frames have at some pixels of a row."""
+    count[:] = 0
+    bits[:] = 0
+    for j in range(n):
+        for b in range(width):
+            quality = dq[j, y, x0 + b]
+            good = (quality & _NO_VALUE) == 0
+            ordered[j, b] = sci[j, y, x0 + b] if good else np.float32(np.inf)
+            count[b] += 1 if good else 0
+            bits[b] |= quality
+    sort_rows(ordered[:n], n)
+
+
+@njit(cache=True, nogil=True)
+def take_median(sci, dq, sharp, least, bright, median, suspect):  # type: ignore[no-untyped-def]
+    """Compute the median of the frames that have a value: of all on sky, of the sharpest under sources.
 
     The values of bad pixels, filled from their neighbours, are used: without the frame the order of the others
     would change under a star.
@@ -23,11 +38,16 @@ def take_median(sci, dq, least, median, suspect):  # type: ignore[no-untyped-def
     Parameters
     ----------
     sci, dq
-        Resampled and scaled frames, (n, rows, nx), float32 and uint16.
-    least
+        Resampled and scaled frames, (n, rows, nx), float32 and uint16; the sharpest first.
+    sharp : int
+        Number of the sharpest frames.
+    least : int
         Fewest values; NaN with fewer.
+    bright : float
+        Level of a source.
     median, suspect
-        Written: float32 and uint8 (rows, nx).
+        Written: float32, and uint8 (rows, nx), 1 where a frame is not linear or the sharpest frames have too few
+        values.
     """
     n, ny, nx = sci.shape
     ordered = np.zeros((n, BLOCK), np.float32)
@@ -36,20 +56,61 @@ def take_median(sci, dq, least, median, suspect):  # type: ignore[no-untyped-def
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
-            count[:] = 0
-            bits[:] = 0
-            for j in range(n):
-                for b in range(width):
-                    quality = dq[j, y, x0 + b]
-                    good = (quality & _NO_VALUE) == 0
-                    ordered[j, b] = sci[j, y, x0 + b] if good else np.float32(np.inf)
-                    count[b] += 1 if good else 0
-                    bits[b] |= quality
-            sort_rows(ordered, n)
+            _medians(sci, dq, y, x0, width, ordered, count, bits, n)
+            source = False
             for b in range(width):
                 c, x = count[b], x0 + b
                 suspect[y, x] = 1 if bits[b] & _SUSPECT else 0
                 if c < least:
                     median[y, x] = np.nan
+                    continue
+                median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
+                source |= median[y, x] > bright
+            if not source or sharp == n:
+                continue
+            _medians(sci, dq, y, x0, width, ordered, count, bits, sharp)
+            for b in range(width):
+                c, x = count[b], x0 + b
+                if not median[y, x] > bright:
+                    continue
+                if c < least:
+                    suspect[y, x] = 1
                 else:
                     median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
+
+
+@njit(cache=True, nogil=True)
+def median_difference(sci, dq, models, state, least, out):  # type: ignore[no-untyped-def]
+    """Add the median of the differences of the frames from their models to ``out``, under sources.
+
+    Parameters
+    ----------
+    sci, dq
+        Resampled and scaled frames, (n, rows, nx).
+    models : float32 (n, rows, nx)
+        What the template predicts for each.
+    state : uint8 (rows, nx)
+        Not 0 under sources (`imaging.stack.psf_kernels.predict_rows`).
+    least : int
+        Fewest values.
+    out : float32 (rows, nx)
+        Changed.
+    """
+    n, ny, nx = sci.shape
+    values = np.empty(n, np.float32)
+    for y in range(ny):
+        for x in range(nx):
+            if state[y, x] == 0:
+                continue
+            c = 0
+            for j in range(n):
+                difference = sci[j, y, x] - models[j, y, x]
+                if (dq[j, y, x] & _NO_VALUE) == 0 and np.isfinite(difference):
+                    k = c
+                    while k > 0 and values[k - 1] > difference:
+                        values[k] = values[k - 1]
+                        k -= 1
+                    values[k] = difference
+                    c += 1
+            if c >= least:
+                out[y, x] += 0.5 * (values[(c - 1) // 2] + values[c // 2])
