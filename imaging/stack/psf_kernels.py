@@ -7,8 +7,41 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-#: A value of the template near one of these is not trusted: half-width of the box, px.
+#: What a pixel of the template shows (`mark_sources`).
+SKY: Final = 0
+SOURCE: Final = 1
+DISTRUSTED: Final = 2
+#: A value of the template this near to one that is not linear is not trusted: half-width of the box, px.
 SUSPECT_REACH: Final = 3
+
+
+@njit(cache=True, nogil=True)
+def mark_sources(template, suspect, bright, reach, out):  # type: ignore[no-untyped-def]
+    """Mark the surroundings of bright pixels, which are to be convolved, and of those that are not linear.
+
+    Parameters
+    ----------
+    template, suspect
+        float32 and uint8 (ny, nx).
+    bright : float
+        Level of a source.
+    reach : int
+        Distance, along rows and columns, to which the light of a source is spread, px.
+    out : uint8 (ny, nx)
+        Written: `SKY`, `SOURCE` or `DISTRUSTED`.
+    """
+    ny, nx = template.shape
+    out[:] = SKY
+    for y in range(ny):
+        for x in range(nx):
+            if template[y, x] > bright:
+                for j in range(max(0, y - reach), min(ny, y + reach + 1)):
+                    for i in range(max(0, x - reach), min(nx, x + reach + 1)):
+                        out[j, i] = max(out[j, i], SOURCE)
+            if suspect[y, x]:
+                for j in range(max(0, y - SUSPECT_REACH), min(ny, y + SUSPECT_REACH + 1)):
+                    for i in range(max(0, x - SUSPECT_REACH), min(nx, x + SUSPECT_REACH + 1)):
+                        out[j, i] = DISTRUSTED
 
 
 @njit(cache=True, nogil=True)
@@ -35,11 +68,7 @@ def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
     top, left = iv - reach, iu - reach
     total = np.float32(0.0)
     if top < 0 or left < 0 or top + taps > ny or left + taps > nx:
-        for j in range(taps):
-            for i in range(taps):
-                if 0 <= top + j < ny and 0 <= left + i < nx and np.isfinite(template[top + j, left + i]):
-                    total += kernel[j, i] * template[top + j, left + i]
-        return total
+        return np.float32(np.nan)
     for j in range(taps):
         row = template[top + j, left : left + taps]
         line = kernel[j]
@@ -47,14 +76,6 @@ def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
         for i in range(taps):
             part += line[i] * row[i]
         total += part
-    if np.isfinite(total):
-        return total
-    total = np.float32(0.0)
-    for j in range(taps):
-        for i in range(taps):
-            value = template[top + j, left + i]
-            if np.isfinite(value):
-                total += kernel[j, i] * value
     return total
 
 
@@ -85,27 +106,25 @@ def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def predict_rows(template, suspect, kernels, to_grid, steps, first, bright, factor, model, state):  # type: ignore[no-untyped-def]
-    """Predict rows of a frame: bilinear where the template is faint, convolved under sources.
+def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model, state):  # type: ignore[no-untyped-def]
+    """Predict rows of a frame: bilinear on sky, convolved under sources.
 
     Parameters
     ----------
-    template, suspect
-        float32 and uint8 (ny, nx).
+    template, kinds
+        float32, and uint8 as from `mark_sources`, (ny, nx).
     kernels : float32 (phases, taps, taps)
         The frame's kernel at the phases of a pixel.
     to_grid, steps
         See `basis_values`.
     first : int
         Row of the frame that is row 0 of the outputs.
-    bright : float
-        Level of the template above which it is convolved.
     factor : float32
         From the template's electrons to the frame's, on sky.
     model : float32 (rows, nx)
         Written; NaN where the template has no value.
     state : uint8 (rows, nx)
-        Written: 0 on sky, 1 under a source, 2 where the template is not trusted.
+        Written: the kind of the nearest pixels of the template.
     """
     ny, nx = template.shape
     reach = kernels.shape[1] // 2 - 1
@@ -119,17 +138,12 @@ def predict_rows(template, suspect, kernels, to_grid, steps, first, bright, fact
             else:
                 iu, iv, phase, fu, fv = _position(to_grid, x, y + first, steps)
             if not (0 <= iu < nx - 1 and 0 <= iv < ny - 1):
-                model[y, x], state[y, x] = np.nan, 0
+                model[y, x], state[y, x] = np.nan, SKY
+                continue
+            state[y, x] = max(kinds[iv, iu], kinds[iv + 1, iu + 1])
+            if state[y, x] != SKY:
+                model[y, x] = _sum(template, kernels[phase], iu, iv, reach)
                 continue
             a, b = template[iv, iu], template[iv, iu + 1]
             c, d = template[iv + 1, iu], template[iv + 1, iu + 1]
             model[y, x] = factor * ((1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d))
-            state[y, x] = 0
-            if not (a > bright or b > bright or c > bright or d > bright):
-                continue
-            state[y, x] = 1
-            model[y, x] = _sum(template, kernels[phase], iu, iv, reach)
-            for j in range(max(0, iv - SUSPECT_REACH), min(ny, iv + SUSPECT_REACH + 2)):
-                for i in range(max(0, iu - SUSPECT_REACH), min(nx, iu + SUSPECT_REACH + 2)):
-                    if suspect[j, i]:
-                        state[y, x] = 2

@@ -152,7 +152,8 @@ def match(
     xs, ys, sci, good = (np.concatenate([w[i] for w in windows]) for i in range(4))
     values = np.empty((len(xs), basis.shape[1]))
     basis_values(template, basis, to_grid, steps, xs, ys, values)
-    solution, sigma, kept = _solve(values, sci, good, scale, noise)
+    good &= np.isfinite(values).all(axis=1)
+    solution, sigma = _solve(np.where(good[:, None], values, 0.0), sci, good, scale, noise)
     if solution is None:
         return Matching(to_grid, point, steps, home[:, 0], None)
     kernels, on_grid = (
@@ -223,8 +224,8 @@ def _solve(
     good: NDArray[np.bool_],
     scale: float,
     noise: float,
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the coefficients, the noise of each pixel, and the pixels used."""
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Return the coefficients, if enough pixels are good, and the noise of each pixel."""
     solution = np.zeros(values.shape[1])
     solution[0] = 1.0 / scale
     kept = good.copy()
@@ -237,10 +238,10 @@ def _solve(
         if _ > 0:
             kept = good & (np.abs(sci - model) < _CLIP * spread)
         if kept.sum() < 10 * values.shape[1]:
-            return None, sigma, kept
+            return None, sigma
         a = values[kept] / spread[kept, None]
         solution = np.linalg.lstsq(a, sci[kept] / spread[kept], rcond=1e-8)[0]
-    return solution, sigma, kept
+    return solution, sigma
 
 
 def _slope(

@@ -24,7 +24,7 @@ from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.inputs import StackInput, resampled
-from imaging.stack.psf_kernels import predict_rows
+from imaging.stack.psf_kernels import DISTRUSTED, mark_sources, predict_rows
 from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
 from imaging.stack.template_kernels import median_difference, take_median
@@ -38,10 +38,14 @@ _MOST_ROWS: Final = 64
 #: many.
 _ALIKE: Final = 1.2
 _FEWEST_SHARP: Final = 5
-#: The template is convolved where it is this many times the noise of the frames.
-_UNDER_SOURCE: Final = 1.0
-#: The least fraction of the gradient: small shifts and the flat field vary by as much.
-_LEAST_SLOPE: Final = 0.1
+#: The template is convolved around pixels of this many times the noise of the frames, as far as this many times the
+#: width that broadens its stars to those of the broadest frame, at least so many pixels.
+_UNDER_SOURCE: Final = 2.5
+_SPREAD: Final = 1.2
+_LEAST_SPREAD: Final = 2
+#: The least fraction of the gradient, and the factor to what the stars deviate by.
+_LEAST_SLOPE: Final = 0.03
+_MARGIN: Final = 2.0
 #: Least variance of a pixel, in that of the frame's background.
 _FLOOR: Final = 0.5
 
@@ -76,10 +80,13 @@ class Template:
         float32 (ny, nx) on the output's grid; NaN with fewer than `FEWEST` values.
     suspect
         uint8 (ny, nx); 1 where a frame is not linear.
+    kinds
+        uint8 (ny, nx): sky, source, or not to be trusted (`imaging.stack.psf_kernels.mark_sources`).
     """
 
     median: NDArray[np.float32]
     suspect: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -193,11 +200,14 @@ def _template(frames: _Frames) -> Template:
 
     def work(rows: slice) -> None:
         sci, dq = frames.resampled(rows, len(frames.inputs))
-        bright = np.float32(_UNDER_SOURCE * frames.noise)
-        take_median(sci, dq, frames.sharp, FEWEST, bright, median[rows], suspect[rows])
+        take_median(sci, dq, frames.sharp, FEWEST, median[rows], suspect[rows])
 
     run_bands(work, shape[0], rows_per_band=frames.rows, threads=frames.threads)
-    return Template(median, suspect)
+    kinds = np.empty(shape, np.uint8)
+    broadest = max((f.seeing for f in frames.inputs if f.seeing), default=frames.fwhm)
+    spread = math.ceil(_SPREAD * math.sqrt(max(broadest**2 - frames.fwhm**2, 0.0)))
+    mark_sources(median, suspect, _UNDER_SOURCE * frames.noise, max(_LEAST_SPREAD, spread), kinds)
+    return Template(median, suspect, kinds)
 
 
 def _match_all(frames: _Frames, template: Template) -> list[Matching]:
@@ -224,20 +234,19 @@ def _refined(frames: _Frames, template: Template, matched: Sequence[Matching]) -
     """
     median = template.median.copy()
     home = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-    bright = np.float32(_UNDER_SOURCE * frames.noise)
 
     def work(rows: slice) -> None:
         sci, dq = frames.resampled(rows, frames.sharp)
         models, state = np.empty(sci.shape, np.float32), np.empty(sci.shape[1:], np.uint8)
         for j, i in enumerate(frames.order[: frames.sharp]):
             predict_rows(
-                template.median, template.suspect, matched[i].on_grid, home, 1, rows.start, bright,
-                np.float32(1.0), models[j], state,
+                template.median, template.kinds, matched[i].on_grid, home, 1, rows.start, np.float32(1.0),
+                models[j], state,
             )  # fmt: skip
         median_difference(sci, dq, models, state, FEWEST, median[rows])
 
     run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows, threads=frames.threads)
-    return Template(median, template.suspect)
+    return Template(median, template.suspect, template.kinds)
 
 
 def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> float:
@@ -256,18 +265,18 @@ def _compare(
     frame, scale = frames.inputs[i], float(frames.scales[i])
     ny, nx = frame.shape
     noise = frame.noise or 0.0
-    suspect, slope = template.suspect, parameters.gradient
+    kinds, slope = template.kinds, parameters.gradient
     if matched.slope is None:
-        suspect = np.ones_like(suspect)
+        kinds = np.where(kinds > 0, np.uint8(DISTRUSTED), kinds)
     else:
-        slope = min(max(_LEAST_SLOPE, matched.slope), parameters.gradient)
+        slope = min(max(_LEAST_SLOPE, _MARGIN * matched.slope), parameters.gradient)
     near_slope = slope * parameters.gradient_near / parameters.gradient if parameters.gradient > 0 else 0.0
     relative = (frames.noise / (scale * noise)) ** 2 if noise > 0 else 1.0
     among = i in frames.order[: frames.sharp]
     limits = np.array([
         parameters.low, parameters.high, parameters.near, slope, near_slope, parameters.tolerance,
         _FLOOR * noise**2,
-        _added_variance(len(frames.inputs), relative, 1.0, True),
+        _added_variance(frames.sharp, relative, 1.0, among),
         _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip
     found, tested = [], 0
@@ -277,8 +286,8 @@ def _compare(
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))
         model, state = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.uint8)
         predict_rows(
-            template.median, suspect, matched.kernels, matched.to_grid, matched.steps, around.start,
-            np.float32(_UNDER_SOURCE * frames.noise), np.float32(1.0 / scale), model, state,
+            template.median, kinds, matched.kernels, matched.to_grid, matched.steps, around.start,
+            np.float32(1.0 / scale), model, state,
         )  # fmt: skip
         out = np.empty(sci.shape, np.uint8)
         first, last = rows.start - around.start, rows.stop - around.start

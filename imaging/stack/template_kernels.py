@@ -14,7 +14,7 @@ _NO_VALUE = np.uint16(DQ.NO_DATA | DQ.UNILLUMINATED)
 
 
 @njit(cache=True, nogil=True)
-def _medians(sci, dq, y, x0, width, ordered, count, bits, n):  # type: ignore[no-untyped-def]
+def _sorted(sci, dq, y, x0, width, ordered, count, bits, n):  # type: ignore[no-untyped-def]
     """Sort the values that the first ``n`` frames have at some pixels of a row."""
     count[:] = 0
     bits[:] = 0
@@ -29,8 +29,8 @@ def _medians(sci, dq, y, x0, width, ordered, count, bits, n):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def take_median(sci, dq, sharp, least, bright, median, suspect):  # type: ignore[no-untyped-def]
-    """Compute the median of the frames that have a value: of all on sky, of the sharpest under sources.
+def take_median(sci, dq, sharp, least, median, suspect):  # type: ignore[no-untyped-def]
+    """Compute the median of the sharpest frames that have a value, or of all where these are too few.
 
     The values of bad pixels, filled from their neighbours, are used: without the frame the order of the others
     would change under a star.
@@ -43,8 +43,6 @@ def take_median(sci, dq, sharp, least, bright, median, suspect):  # type: ignore
         Number of the sharpest frames.
     least : int
         Fewest values; NaN with fewer.
-    bright : float
-        Level of a source.
     median, suspect
         Written: float32, and uint8 (rows, nx), 1 where a frame is not linear or the sharpest frames have too few
         values.
@@ -56,26 +54,20 @@ def take_median(sci, dq, sharp, least, bright, median, suspect):  # type: ignore
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
-            _medians(sci, dq, y, x0, width, ordered, count, bits, n)
-            source = False
+            _sorted(sci, dq, y, x0, width, ordered, count, bits, sharp)
+            few = False
             for b in range(width):
                 c, x = count[b], x0 + b
                 suspect[y, x] = 1 if bits[b] & _SUSPECT else 0
-                if c < least:
-                    median[y, x] = np.nan
-                    continue
-                median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
-                source |= median[y, x] > bright
-            if not source or sharp == n:
+                few |= c < least
+                median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b]) if c >= least else np.nan
+            if not few or sharp == n:
                 continue
-            _medians(sci, dq, y, x0, width, ordered, count, bits, sharp)
+            _sorted(sci, dq, y, x0, width, ordered, count, bits, n)
             for b in range(width):
                 c, x = count[b], x0 + b
-                if not median[y, x] > bright:
-                    continue
-                if c < least:
+                if c >= least and np.isnan(median[y, x]):
                     suspect[y, x] = 1
-                else:
                     median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
 
 
