@@ -7,6 +7,10 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from imaging.pixels.dq import LEVELS
+
+#: A pixel without these bits is at the good level of `imaging.pixels.combine`.
+_NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
 #: What a pixel of the template shows (`mark_sources`).
 SKY: Final = 0
 SOURCE: Final = 1
@@ -147,3 +151,48 @@ def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model,
             a, b = template[iv, iu], template[iv, iu + 1]
             c, d = template[iv + 1, iu], template[iv + 1, iu + 1]
             model[y, x] = factor * ((1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d))
+
+
+@njit(cache=True, nogil=True)
+def even_out(template, kinds, kernels, weights, first, dq, out):  # type: ignore[no-untyped-def]
+    """Correct the weighted mean, under sources, for the frames that lack a pixel.
+
+    Without a frame of other seeing, the mean of a pixel is that of other stars. Added is the mean of what the
+    template predicts for all frames, less that for the frames that have a value: nothing on sky.
+
+    Parameters
+    ----------
+    template, kinds
+        float32 and uint8 (ny, nx).
+    kernels : float32 (n, taps, taps)
+        Kernels of the frames at the template's own pixels.
+    weights : float64 (n,)
+        Weights of the frames, with the sum 1.
+    first : int
+        Row of the template that is row 0 of the band.
+    dq : uint16 (n, rows, nx)
+        Data quality of the resampled frames.
+    out : float32 (rows, nx)
+        Changed where at least half of the frames, but not all, have a value.
+    """
+    n, rows, nx = dq.shape
+    reach = kernels.shape[1] // 2 - 1
+    for y in range(rows):
+        for x in range(nx):
+            if kinds[first + y, x] == SKY:
+                continue
+            good = 0
+            for j in range(n):
+                good += (dq[j, y, x] & _NOT_GOOD) == 0
+            if good == n or 2 * good < n:
+                continue
+            everything = some = share = 0.0
+            for j in range(n):
+                predicted = weights[j] * _sum(template, kernels[j], x, first + y, reach)
+                everything += predicted
+                if (dq[j, y, x] & _NOT_GOOD) == 0:
+                    some += predicted
+                    share += weights[j]
+            correction = everything - some / share
+            if np.isfinite(correction):
+                out[y, x] += correction

@@ -64,8 +64,7 @@ class RejectionParameters(StepParameters):
         0.7, "the same next to a rejected pixel", unit="local gradient", ge=0,
     )  # fmt: skip
     tolerance: float = parameter(
-        0.3, "least addition to the threshold under stars that are not linear in a frame, or if the seeing cannot be "
-        "matched",
+        1.0, "least addition to the threshold under stars whose seeing cannot be matched, and those that are not linear",
         unit="local brightness", ge=0,
     )  # fmt: skip
 
@@ -101,11 +100,17 @@ class Rejected:
         Pixels of all frames that were compared.
     unmatched
         Names of the frames whose seeing could not be matched.
+    template
+        The median that they were compared with.
+    kernels
+        float32 (n, taps, taps): what turns it into the scaled frames, at its own pixels.
     """
 
     pixels: tuple[NDArray[np.int64], ...]
     tested: int
     unmatched: tuple[str, ...]
+    template: Template
+    kernels: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,15 @@ def find_hits(
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
         found = list(pool.map(one, range(len(inputs))))
     unmatched = tuple(f.name for f, one in zip(inputs, matched, strict=True) if one.slope is None)
-    return Rejected(tuple(f[0] for f in found), sum(f[1] for f in found), unmatched)
+    pixels, tested = tuple(f[0] for f in found), sum(f[1] for f in found)
+    return Rejected(pixels, tested, unmatched, template, _together([one.on_grid[0] for one in matched]))
+
+
+def _together(kernels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return kernels of different sizes in one array, centred."""
+    size = max(len(k) for k in kernels)
+    margins = [(size - len(k)) // 2 for k in kernels]
+    return np.stack([np.pad(k, m) for k, m in zip(kernels, margins, strict=True)])
 
 
 def _frames(

@@ -14,19 +14,14 @@ _NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
 
 
 @njit(cache=True, nogil=True)
-def _gradient(model, y, x):  # type: ignore[no-untyped-def]
-    """Return the largest absolute difference to one of the four neighbours."""
+def _range(model, y, x):  # type: ignore[no-untyped-def]
+    """Return the largest difference among a pixel and its eight neighbours."""
     ny, nx = model.shape
-    here, largest = model[y, x], np.float32(0.0)
-    if y > 0:
-        largest = max(largest, abs(model[y - 1, x] - here))
-    if y < ny - 1:
-        largest = max(largest, abs(model[y + 1, x] - here))
-    if x > 0:
-        largest = max(largest, abs(model[y, x - 1] - here))
-    if x < nx - 1:
-        largest = max(largest, abs(model[y, x + 1] - here))
-    return largest if np.isfinite(largest) else np.float32(0.0)
+    least = most = model[y, x]
+    for j in range(max(0, y - 1), min(ny, y + 2)):
+        for i in range(max(0, x - 1), min(nx, x + 2)):
+            least, most = min(least, model[j, i]), max(most, model[j, i])
+    return most - least
 
 
 @njit(cache=True, nogil=True)
@@ -85,7 +80,7 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
                 continue
             allowed, allowed_near = 0.0, 0.0
             if state[y, x] != 0:
-                gradient = _gradient(model, y, x)
+                gradient = _range(model, y, x)
                 allowed, allowed_near = slope * gradient, near_slope * gradient
                 if state[y, x] == 2:
                     more = distrust * _brightest(model, y, x)

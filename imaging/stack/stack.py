@@ -20,6 +20,7 @@ from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor
 from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
@@ -178,14 +179,18 @@ def make_stack(
         np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32),
         np.empty(grid.shape, np.uint16), np.empty(grid.shape, np.uint16),
     )  # fmt: skip
-    hits, tested, unmatched = None, 0, ()
-    if parameters.reject == "variance":
-        found = find_hits(inputs, grid, scales, resample_parameters, parameters, threads=threads, memory=memory)
-        hits, tested, unmatched = found.pixels, found.tested, found.unmatched
+    found = find_hits(inputs, grid, scales, resample_parameters, parameters, threads=threads, memory=memory)
+    hits = found.pixels if parameters.reject == "variance" else None
+    share = np.full(len(inputs), 1.0 / len(inputs)) if weights is None else weights
+    even = operation != "median" and not found.unmatched
 
     def work(rows: slice) -> None:
         sci, var, dq = resampled(inputs, grid, rows, scales, resample_parameters, hits)
         combined = combine(sci, var, dq, how, weights=weights)
+        if even:
+            even_out(
+                found.template.median, found.template.kinds, found.kernels, share, rows.start, dq, combined.sci
+            )
         planes: list[NDArray[Any]] = [*out]
         for plane, rows_of_it in zip(planes, combined, strict=True):
             plane[rows] = rows_of_it
@@ -193,7 +198,7 @@ def make_stack(
     fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
     rejected = sum(len(pixels) for pixels in hits or ())
-    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, rejected, tested, out)
+    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, rejected, found.tested, out)
     return StackResult(*out, metrics)
 
 

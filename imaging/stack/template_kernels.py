@@ -44,8 +44,7 @@ def take_median(sci, dq, sharp, least, median, suspect):  # type: ignore[no-unty
     least : int
         Fewest values; NaN with fewer.
     median, suspect
-        Written: float32, and uint8 (rows, nx), 1 where a frame is not linear or the sharpest frames have too few
-        values.
+        Written: float32, and uint8 (rows, nx), 1 where a frame is not linear or one of the sharpest has no value.
     """
     n, ny, nx = sci.shape
     ordered = np.zeros((n, BLOCK), np.float32)
@@ -58,7 +57,9 @@ def take_median(sci, dq, sharp, least, median, suspect):  # type: ignore[no-unty
             few = False
             for b in range(width):
                 c, x = count[b], x0 + b
-                suspect[y, x] = 1 if bits[b] & _SUSPECT else 0
+                # Without one of them, the median is that of stars of another width.
+                other = sharp < n and c < sharp
+                suspect[y, x] = 1 if other or bits[b] & _SUSPECT else 0
                 few |= c < least
                 median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b]) if c >= least else np.nan
             if not few or sharp == n:
