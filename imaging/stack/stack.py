@@ -20,11 +20,13 @@ from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor
 from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.limits import LimitParameters
 from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
+from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
@@ -37,20 +39,15 @@ _MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3.0
 
 
-class StackParameters(RejectionParameters):
+class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     """How aligned frames are stacked."""
 
     operation: Literal["mean", "median"] = parameter("mean", "how the remaining values are combined")
     reject: Literal["none", "variance"] = parameter(
-        "variance", "reject nothing, or values further from the median than VAR allows (DQ 8)"
-    )
-    scale: Literal["none", "exposure", "stars"] = parameter(
-        "exposure",
-        "scale frames to the reference: not at all, by exposure time, or by the flux of the matched stars",
-    )
-    weights: Literal["none", "noise", "noise_seeing"] = parameter(
-        "none", "weights of a mean: equal, 1/noise^2, or 1/(noise seeing)^2"
-    )
+        "variance",
+        "reject nothing, or pixels of a frame further from the median of the frames, in the frame's seeing, than VAR "
+        "allows (DQ 8)",
+    )  # fmt: skip
 
 
 class StackMetrics(Metrics):
@@ -63,8 +60,15 @@ class StackMetrics(Metrics):
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
     effective_exposure: float = figure(
-        "exposure of equal frames with the noise of the weighted mean", "effective exposure", unit="s"
-    )
+        "exposure of frames like the reference with the background noise of the stack", "effective exposure",
+        unit="s",
+    )  # fmt: skip
+    scaled_by: str = figure("what the frames are scaled to the reference by: stars, exposure or none", "scaled by")
+    weighted_by: str = figure("weights of the frames: point_source, noise or none", "weighted by")
+    reference_transparency: float | None = share(
+        "transparency of the reference, and so of the stack, over that of the clearest frame",
+        "transparency of the reference", default=None,
+    )  # fmt: skip
     seeing: float | None = figure(
         "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
         also=Display("seeing on the sky", "arcsec", None),
@@ -120,6 +124,8 @@ class StackResult:
         Frames that contribute to each pixel, uint16.
     metrics
         Figures.
+    notes
+        What was done in another way than requested, and why.
     """
 
     sci: NDArray[np.float32]
@@ -127,6 +133,7 @@ class StackResult:
     dq: NDArray[np.uint16]
     count: NDArray[np.uint16]
     metrics: StackMetrics
+    notes: tuple[str, ...] = ()
 
 
 def make_stack(
@@ -170,8 +177,10 @@ def make_stack(
     parameters = parameters or StackParameters()
     resample_parameters = resample_parameters or ResampleParameters()
     threads = threads or thread_count()
-    scales = _scales(inputs, parameters, reference)
-    weights = _weights(inputs, parameters, scales)
+    scaling = choose_scaling(inputs, parameters, reference)
+    scales = scaling.factors
+    weighting = choose_weights(inputs, parameters, scales)
+    weights = weighting.shares if parameters.operation == "mean" else None
     operation: Operation = "wmean" if weights is not None else parameters.operation
     how = CombineParameters(operation=operation, reject="none")
     ny, nx = grid.shape
@@ -198,74 +207,41 @@ def make_stack(
     fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
     rejected = sum(len(pixels) for pixels in hits or ())
-    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, rejected, found.tested, out)
-    return StackResult(*out, metrics)
+    metrics = _metrics(inputs, grid, resample_parameters, scaling, weighting, share, reference, rejected, found.tested, out)
+    notes = (scaling.note, weighting.note if parameters.operation == "mean" else "", _unmatched(found.unmatched))
+    return StackResult(*out, metrics, tuple(note for note in notes if note))
 
 
-def _scales(
-    inputs: Sequence[StackInput], parameters: StackParameters, reference: str | None
-) -> NDArray[np.float64]:
-    """Return the factor that scales each frame to the reference."""
-    chosen = next((f for f in inputs if f.name == reference), None) if reference else inputs[0]
-    if chosen is None:
-        raise GroupError(
-            f"The reference {reference} is not among the frames.", remedy="Stack it, or name another."
-        )
-    scales = np.ones(len(inputs))
-    if parameters.scale == "exposure":
-        scales = np.array([chosen.facts.exposure / f.facts.exposure for f in inputs])
-    elif parameters.scale == "stars":
-        scales = np.array(
-            [chosen.flux_scale / f.flux_scale if f.flux_scale > 0 else math.nan for f in inputs]
-        )
-    odd = [
-        f.name for f, scale in zip(inputs, scales, strict=True) if not (math.isfinite(scale) and scale > 0)
-    ]
-    if odd:
-        raise GroupError(
-            f"No flux scale for {', '.join(odd)}.", remedy="Leave them out, or set stack.scale=exposure."
-        )
-    return scales
-
-
-def _weights(
-    inputs: Sequence[StackInput], parameters: StackParameters, scales: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return weights with the sum 1, or None for equal ones."""
-    if parameters.weights == "none" or parameters.operation == "median":
-        return None
-    weights = []
-    for frame, scale in zip(inputs, scales, strict=True):
-        seeing = 1.0 if parameters.weights == "noise" else frame.seeing
-        known = frame.noise is not None and seeing is not None
-        spread = frame.noise * scale * seeing if known else 0.0
-        if not (math.isfinite(spread) and spread > 0):
-            raise GroupError(
-                f"{frame.name}: no weight from noise {frame.noise} and seeing {frame.seeing}.",
-                remedy="Leave the frame out, or set stack.weights=none.",
-            )
-        weights.append(spread**-2)
-    return np.array(weights) / math.fsum(weights)
+def _unmatched(names: Sequence[str]) -> str:
+    """Return a note on the frames whose seeing could not be matched; empty if there are none."""
+    if not names:
+        return ""
+    return (
+        f"too few bright stars to match the seeing of {', '.join(names)}: under sources, only deviations beyond "
+        "stack.tolerance are rejected"
+    )
 
 
 def _metrics(
     inputs: Sequence[StackInput],
     grid: Grid,
     parameters: ResampleParameters,
-    scales: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
+    scaling: Scaling,
+    weighting: Weighting,
+    share: NDArray[np.float64],
+    reference: str | None,
     rejected: int,
     tested: int,
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint16]],
 ) -> StackMetrics:
     n = len(inputs)
-    share = np.full(n, 1.0 / n) if weights is None else weights
     # Contribution of each frame to the variance of a pixel, as in VAR, and to the true variance of a large
     # bin.
-    known = all(f.noise is not None for f in inputs)
-    noise = np.array([f.noise if known else 1.0 for f in inputs], np.float64)
-    pixel = (share * scales * noise) ** 2
+    known = all(f.noise is not None and f.noise > 0 for f in inputs)
+    noise = scaling.factors * np.array([f.noise if known else 1.0 for f in inputs], np.float64)
+    pixel = (share * noise) ** 2
     gains = np.array([_squared_weights(f, grid, parameters) for f in inputs])
+    home = next((i for i, f in enumerate(inputs) if f.name == reference), 0)
     airmasses = [f.facts.airmass for f in inputs if f.facts.airmass is not None]
     exposures = np.array([f.facts.exposure for f in inputs])
     return StackMetrics(
@@ -275,11 +251,15 @@ def _metrics(
         background_rms=_background_rms(*out, n),
         noise_correlation=float(math.sqrt(pixel.sum() / (pixel * gains).sum())),
         total_exposure=float(exposures.sum()),
-        effective_exposure=float(exposures.mean() / (share**2).sum()),
+        effective_exposure=float(exposures[home] * noise[home] ** 2 / pixel.sum()) if known
+        else float(exposures.mean() / (share**2).sum()),
+        scaled_by=scaling.by,
+        reference_transparency=scaling.transparency,
+        weighted_by=weighting.by if weighting.shares is not None else "none",
         mean_airmass=math.fsum(airmasses) / len(airmasses) if airmasses else None,
         started=min(f.facts.started for f in inputs),
         ended=max(f.facts.ended for f in inputs),
-        scales={f.name: float(s) for f, s in zip(inputs, scales, strict=True)},
+        scales={f.name: float(s) for f, s in zip(inputs, scaling.factors, strict=True)},
         weights={f.name: float(s) for f, s in zip(inputs, share, strict=True)},
     )
 
