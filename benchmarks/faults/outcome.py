@@ -86,11 +86,11 @@ class Outcome:
     def lines(self) -> tuple[str, ...]:
         """Every message: of the report, the log, standard error and ``nirflow inspect``."""
         inspected = self.lab.inspect(self.night).splitlines()
-        return (*_messages(self.report), *self.log.splitlines(), *self.err.splitlines(), *inspected)
+        return (*messages_of(self.report), *self.log.splitlines(), *self.err.splitlines(), *inspected)
 
     def reported(self, name: str) -> str | None:
         """Return the first message of the report that names a file, or None."""
-        return next((line for line in _messages(self.report) if _root(name) in line), None)
+        return next((line for line in messages_of(self.report) if _root(name) in line), None)
 
     @cached_property
     def text(self) -> str:
@@ -210,20 +210,20 @@ def _sums(products: list[dict[str, Any]]) -> list[str]:
     return [sums[plane] for plane in _PLANES if plane in sums]
 
 
-def _messages(report: Any) -> Iterator[str]:
+def messages_of(report: Any) -> Iterator[str]:
     """Yield the texts of each record with a reason as one line, and each text of a list as a line."""
     if isinstance(report, dict):
         if _EXPLAIN & set(report):
             yield " ".join(value for value in report.values() if isinstance(value, str))
         for key, value in report.items():
             if key not in _NAMES:
-                yield from _messages(value)
+                yield from messages_of(value)
     elif isinstance(report, list):
         for one in report:
             if isinstance(one, str):
                 yield one
             else:
-                yield from _messages(one)
+                yield from messages_of(one)
 
 
 def _root(name: str) -> str:

@@ -34,13 +34,21 @@ class PlannedFrame:
     coadds: int
     offset: tuple[float, float] = (0.0, 0.0)  #: commanded (P, Q), arcsec
     wcs: tuple[float, float] = (0.0, 0.0)  #: (P, Q) according to the WCS, arcsec
+    rotation: float = 0.0  #: position angle of the field, deg
+
+
+def on_sky(offset: tuple[float, float], rotation: float) -> tuple[float, float]:
+    """Return an offset (P, Q) as offsets East and North; P and Q turn with the field's position angle, deg."""
+    p, q = offset
+    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+    return p * c + q * s, q * c - p * s
 
 
 def raw_headers(parameters: NightParameters, frame: PlannedFrame) -> tuple[fits.Header, fits.Header]:
     """Return the primary header and the header of the image extension of one raw frame.
 
-    The world coordinate system is like that of real files: x runs North and y runs East, and CRVAL moves
-    with the telescope by P in RA and Q in Dec.
+    The world coordinate system is like that of real files: x runs North and y runs East where the position angle
+    is 0, and CRVAL moves with the telescope by P in RA and Q in Dec.
     """
     primary = fits.Header()
     primary["SIMPLE"] = (True, "conforms to FITS standard")
@@ -100,6 +108,7 @@ def _telescope(frame: PlannedFrame) -> list[_Card]:
     science = frame.role == "science"
     ra, dec = FIELD if science else (0.0, 0.0)
     p, q = frame.offset
+    east, north = on_sky(frame.offset, frame.rotation)
     airmass = 1.05 + 0.002 * frame.number if science else 1.0
     return [
         ("PARALLAX", 0.0, "Parallax of Target"),
@@ -121,7 +130,7 @@ def _telescope(frame: PlannedFrame) -> list[_Card]:
         ("DEC", dec, "Target Declination"),
         ("ELEVATIO", 72.0 if science else 90.0, "Current Elevation"),
         ("AZIMUTH", 170.0 if science else 0.0, "Current Azimuth"),
-        ("CRPA", 0.0, "Current Cass Rotator Position Angle"),
+        ("CRPA", frame.rotation, "Current Cass Rotator Position Angle"),
         ("HA", "+00:05:00.00", "Telescope hour angle"),
         ("PMDEC", 0.0, "Proper Motion in Declination"),
         ("PMRA", 0.0, "Proper Motion in RA"),
@@ -129,11 +138,11 @@ def _telescope(frame: PlannedFrame) -> list[_Card]:
         ("YOFFSET", -q, "Telescope offset in y in arcsec"),
         ("POFFSET", p, "Telescope offset in p in arcsec"),
         ("QOFFSET", q, "Telescope offset in q in arcsec"),
-        ("RAOFFSET", p, "Telescope offset in RA in arcsec"),
-        ("DECOFFSE", q, "Telescope offset in DEC in arcsec"),
+        ("RAOFFSET", east, "Telescope offset in RA in arcsec"),
+        ("DECOFFSE", north, "Telescope offset in DEC in arcsec"),
         ("RATRGOFF", 0.0, "Target offset in RA in arcsec"),
         ("DECTRGOF", 0.0, "Target offset in DEC in arcsec"),
-        ("PA", 0.0, "Sky Position Angle at start of exposure"),
+        ("PA", frame.rotation, "Sky Position Angle at start of exposure"),
         ("IAA", 0.0, "Instrument Alignment Angle"),
         ("M2BAFFLE", "VISIBLE", "Position of M2 baffle"),
         ("M2CENBAF", "OPEN", "Position of M2 central hole baffle"),
@@ -213,13 +222,14 @@ def _time(frame: PlannedFrame) -> list[_Card]:
 
 def _extension(frame: PlannedFrame, size: int) -> fits.Header:
     ra, dec = FIELD
-    p, q = frame.wcs
+    east, north = on_sky(frame.wcs, frame.rotation)
     step = SKY_SCALE / 3600.0
+    c, s = step * math.cos(math.radians(frame.rotation)), step * math.sin(math.radians(frame.rotation))
     header = fits.Header()
     for keyword, value in (
-        ("CD1_1", 0.0), ("CD1_2", step), ("CD2_1", step), ("CD2_2", 0.0), ("CD3_3", 1.0),
+        ("CD1_1", s), ("CD1_2", c), ("CD2_1", c), ("CD2_2", -s if s else 0.0), ("CD3_3", 1.0),
         ("CRPIX1", (size + 1) / 2), ("CRPIX2", (size + 1) / 2),
-        ("CRVAL1", ra + p / 3600.0 / math.cos(math.radians(dec))), ("CRVAL2", dec + q / 3600.0),
+        ("CRVAL1", ra + east / 3600.0 / math.cos(math.radians(dec))), ("CRVAL2", dec + north / 3600.0),
         ("CTYPE1", "RA---TAN"), ("CTYPE2", "DEC--TAN"), ("RADECSYS", "FK5"), ("INHERIT", False),
     ):  # fmt: skip
         header[keyword] = value

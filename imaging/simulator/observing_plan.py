@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from imaging.simulator.disturbances.drawn import offset_sky, rotation_of
 from imaging.simulator.headers import PlannedFrame, Role
 from imaging.simulator.parameters import NightParameters
 
@@ -63,16 +64,18 @@ def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
     frames: list[PlannedFrame] = []
     for role, count, time, reads, coadds in counts:
         offsets, wcs = _pointings(p, count) if role == "science" else ([(0.0, 0.0)] * count,) * 2
-        slots = _slots(runs[role], count, time * coadds, timedelta(days=p.days))
+        later = timedelta(days=p.days, minutes=p.minutes)
+        slots = _slots(runs[role], count, time * coadds, later, p.first)
+        turned = [rotation_of(p, i, count) if role == "science" else 0.0 for i in range(count)]
         frames += [
-            PlannedFrame(root, role, i, started, time, reads, coadds, offsets[i], wcs[i])
+            PlannedFrame(root, role, i, started, time, reads, coadds, offsets[i], wcs[i], turned[i])
             for i, (root, started) in enumerate(slots)
         ]
     return sorted(frames, key=lambda frame: frame.root)
 
 
 def _slots(
-    runs: Sequence[_Run], count: int, exposure: float, later: timedelta
+    runs: Sequence[_Run], count: int, exposure: float, later: timedelta, shift: int
 ) -> Iterator[tuple[str, datetime]]:
     left = count
     for i, (day, first, length, clock) in enumerate(runs):
@@ -80,14 +83,14 @@ def _slots(
         take = left if i == len(runs) - 1 else min(left, length)
         for k in range(take):
             began = start + timedelta(seconds=k * math.ceil(exposure + _OVERHEAD))
-            yield f"S{start:%Y%m%d}S{first + k:04d}", began
+            yield f"S{start:%Y%m%d}S{first + shift + k:04d}", began
         left -= take
 
 
 def _pointings(p: NightParameters, count: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Return the commanded offsets, and those according to the WCS of the headers, arcsec (P, Q)."""
     rng = np.random.Generator(np.random.PCG64([p.seed, 3]))
-    commanded = [_grid(p.dither_step, i) for i in range(count)]
+    commanded = [_offset(p, i) for i in range(count)]
     errors = [tuple(map(float, rng.normal(0.0, 1.0, 2) * p.wcs_rms)) for _ in commanded]
     reported: list[tuple[float, float]] = []
     for i, offset in enumerate(commanded):
@@ -105,6 +108,14 @@ def _agreeing(move: float, error: float, first: float) -> float:
     """
     reversed_ = abs(move) < _SMALL_MOVE and move * (move + error - first) < 0
     return first if reversed_ else error
+
+
+def _offset(p: NightParameters, i: int) -> tuple[float, float]:
+    """Return the offset (P, Q) of a science frame; an offset sky frame follows each object frame."""
+    if not p.sky_offset:
+        return _grid(p.dither_step, i)
+    along, across = _grid(p.dither_step, i // 2)
+    return along + (p.sky_offset if offset_sky(p, i) else 0.0), across
 
 
 def _grid(step: float, i: int) -> tuple[float, float]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from imaging.parameters import StepParameters, parameter
 from imaging.simulator import camera
+from imaging.simulator.disturbances.conditions import Disturbances
+from imaging.simulator.disturbances.drawn import course
 
 Band = Literal["Y", "J", "H", "Ks", "K-red"]
 Compression = Literal["none", "gz", "bz2"]
@@ -40,8 +42,8 @@ BANDS: Final[dict[str, BandDefaults]] = {
 }
 
 
-class NightParameters(StepParameters):
-    """One simulated night. Without arguments: the tutorial's Y night at full size.
+class CalmNight(StepParameters):
+    """A simulated night without disturbances.
 
     Values of None take the band's default (`BANDS`) or scale with the size of the array.
     """
@@ -59,6 +61,10 @@ class NightParameters(StepParameters):
     )  # fmt: skip
     days: int = parameter(
         0, "how much later than the tutorial's night, in names and times", unit="day", ge=0, le=20000
+    )
+    first: int = parameter(0, "how much higher the file numbers are than the tutorial's", ge=0, le=1000)
+    minutes: float = parameter(
+        0.0, "how much later the frames start than the tutorial's", unit="min", ge=0, le=1440
     )
     size: int = parameter(camera.SHAPE[0], "rows and columns of the array", unit="pixel", ge=128, le=4096)
     compression: Compression = parameter("none", "compression of the raw files")
@@ -88,6 +94,9 @@ class NightParameters(StepParameters):
     n_bright: int | None = parameter(None, "bright isolated stars; None: 45 at full size", ge=0)
     n_saturated: int | None = parameter(None, "stars that saturate; None: 4 at full size", ge=0)
     n_faint: int | None = parameter(None, "faint stars; None: 900 at full size", ge=0)
+    n_stars: int = parameter(
+        0, "further stars, of every brightness from the saturated to the faintest, anywhere", ge=0
+    )
     n_galaxies: int | None = parameter(None, "galaxies; None: 350 at full size", ge=0)
     dither: float | None = parameter(
         None, "step of the dither grid; None: 20 at full size, at least 7", unit="arcsec", ge=0
@@ -121,7 +130,7 @@ class NightParameters(StepParameters):
         return value
 
     @model_validator(mode="after")
-    def _stale_frame_exists(self) -> NightParameters:
+    def _stale_frame_exists(self) -> Self:
         if self.stale_wcs is not None and self.stale_wcs >= self.n_science:
             raise ValueError(
                 f"stale_wcs = {self.stale_wcs}, but the night has {self.n_science} science frames"
@@ -197,6 +206,25 @@ class NightParameters(StepParameters):
         )
         given = (self.n_bright, self.n_saturated, self.n_faint, self.n_galaxies)
         return tuple(u if g is None else g for u, g in zip(usual, given, strict=True))  # type: ignore[return-value]
+
+
+class NightParameters(Disturbances, CalmNight):
+    """One simulated night. Without arguments: the tutorial's Y night at full size, without disturbances."""
+
+    @model_validator(mode="after")
+    def _disturbed_frames_exist(self) -> Self:
+        for name in ("trail", "aborted", "half_unread", "unguided", "quadrant_off"):
+            index = getattr(self, name)
+            if index is not None and index >= self.n_science:
+                raise ValueError(f"{name} = {index}, but the night has {self.n_science} science frames")
+        for name, low, high in (("seeing_course", 0.2, 5.0), ("transparency_course", 0.02, 2.0)):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            course(values, self.n_science, self.seed)
+            if not all(low <= value <= high for value in values):
+                raise ValueError(f"{name} has values between {low:g} and {high:g}")
+        return self
 
 
 #: Pixel scale of the real files' WCS and PIXSCALE card, arcsec.

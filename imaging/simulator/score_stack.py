@@ -61,7 +61,7 @@ def score_stack(
         Transparency to which the stack was scaled; None: the mean of the frames used.
     """
     frames = [truth.frame(name) for name in stack.mappings] or list(truth.science)
-    scale = 1.0 if transparency is None else transparency / np.mean([f.transparency for f in frames])
+    scale = 1.0 if transparency is None else transparency / np.mean([f.throughput for f in frames])
     background = np.where(measured(stack), stack.sci, 0).astype(np.float32)
     grid = locate(stack, truth, frames)
     model = model_stack(truth, frames, grid, stack.sci.shape, factor=float(scale))
@@ -84,10 +84,11 @@ def score_registration(
     """
     stars = truth.sources[truth.sources["kind"] == "bright"]
     size, home = truth.parameters.size, truth.frame(reference)
-    to = np.stack(pixel_position(stars, pointing(home), size))
+    to = np.stack(pixel_position(stars, pointing(home), size, home.disturbance.rotation))
     residuals = []
     for name, mapping in mappings.items():
-        at = np.stack(pixel_position(stars, pointing(truth.frame(name)), size))
+        frame = truth.frame(name)
+        at = np.stack(pixel_position(stars, pointing(frame), size, frame.disturbance.rotation))
         matrix = similarity(*mapping) if np.shape(mapping) == (2,) else np.asarray(mapping)
         inside = ((at > 0) & (at < size - 1) & (to > 0) & (to < size - 1)).all(axis=0)
         residuals.append((matrix[:, :2] @ at + matrix[:, 2:] - to)[:, inside])
@@ -120,11 +121,10 @@ def score_stars(
     ratios, widths = [], []
     fwhm = float(np.mean([f.fwhm for f in frames]))
     radius, annulus = APERTURE * fwhm, (ANNULUS[0] * fwhm, ANNULUS[1] * fwhm)
-    exposure = float(np.mean([f.exposure * f.transparency for f in frames]))
+    exposure = float(np.mean([f.exposure * f.throughput for f in frames]))
     stars = truth.sources[truth.sources["kind"] == "bright"]
     for star in stars:
-        x = grid.origin[0] + star["eta"] / SKY_SCALE
-        y = grid.origin[1] + star["xi"] / SKY_SCALE
+        x, y = grid.position(star)
         if not _isolated(truth, star, radius) or not _clear(usable, x, y, annulus[1], radius):
             continue
         noise = math.sqrt(math.pi * radius**2 * float(floor[round(y), round(x)]))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sep
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from imaging.pixels.dq import DQ
 from imaging.simulator import measure_stars as measure
 from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import read_planes
-from imaging.simulator.star_field import render_at
+from imaging.simulator.star_field import BRIGHT_ELECTRONS, FIELD, field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 
@@ -93,20 +94,29 @@ def pointing(frame: FrameTruth) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Position of the field on the stack: pixel = origin + (eta, xi) / scale."""
+    """Position of the field on the stack, whose grid is that of its reference frame."""
 
     origin: tuple[float, float]  #: stack pixel (x, y) of the field's centre
+    rotation: float = 0.0  #: position angle of the reference frame, deg
+
+    def position(self, sources: Any) -> tuple[Any, Any]:
+        """Return the pixels (x, y) of a source or of all rows of a table."""
+        x, y = field_offsets(sources, self.rotation)
+        return self.origin[0] + x, self.origin[1] + y
 
 
 def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth]) -> Grid:
-    """Find the field's centre on the stack: from its WCS, then from the bright stars themselves.
+    """Find the field's centre on the stack: from its WCS, then from the bright stars themselves if there are any.
 
     Raises
     ------
     FrameError
         If no stars are found near their expected positions.
     """
-    stars = truth.sources[truth.sources["kind"] == "bright"]
+    stars = landmarks(truth)
+    if not len(stars):
+        x, y = stack.wcs.all_world2pix(*FIELD, 0)
+        return Grid((float(x), float(y)), truth.frame(stack.reference).disturbance.rotation)
     expected = np.stack(stack.wcs.all_world2pix(stars["ra"], stars["dec"], 0), axis=1)
     mask = ~measured(stack)
     image = np.where(mask, 0, stack.sci).astype(np.float32)
@@ -120,16 +130,28 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
         raise FrameError(
             "stack", "shows none of the night's bright stars", remedy="Is it this night's stack?"
         )
-    # The grid is the reference frame's, so the stars lie at (eta, xi) / scale from the field's centre.
+    rotation = truth.frame(stack.reference).disturbance.rotation
     near = []
     for x, y, star in zip(*(expected + shift).T, stars, strict=True):
         shape = measure.measure_star(image, x, y, fwhm=fwhm)
         if shape is not None:
-            near.append((shape.x - star["eta"] / SKY_SCALE, shape.y - star["xi"] / SKY_SCALE))
+            dx, dy = field_offsets(star, rotation)
+            near.append((shape.x - dx, shape.y - dy))
     if not near:
         raise FrameError("stack", "has no measurable bright star", remedy="Inspect the stack.")
     x, y = np.median(near, axis=0)
-    return Grid((float(x), float(y)))
+    return Grid((float(x), float(y)), rotation)
+
+
+def landmarks(truth: NightTruth) -> Table:
+    """Return the night's bright stars; in a field without such, the brightest that do not saturate."""
+    bright = truth.sources[truth.sources["kind"] == "bright"]
+    if len(bright):
+        return bright
+    others = truth.sources[truth.sources["kind"] == "star"]
+    electrons = np.asarray(others["flux"]) * truth.parameters.exposure_time
+    others = others[(electrons > BRIGHT_ELECTRONS[0]) & (electrons < BRIGHT_ELECTRONS[1])]
+    return others[np.argsort(-np.asarray(others["flux"]))[:100]]
 
 
 def model_stack(
@@ -142,8 +164,7 @@ def model_stack(
 ) -> NDArray[np.float32]:
     """Return the noise-free stack: the mean of the perfectly aligned frames' sources, in electrons of one frame."""
     plane = np.zeros(shape, np.float32)
-    x = grid.origin[0] + np.asarray(truth.sources["eta"]) / SKY_SCALE
-    y = grid.origin[1] + np.asarray(truth.sources["xi"]) / SKY_SCALE
+    x, y = grid.position(truth.sources)
     for frame in frames:
         render_at(
             plane,
@@ -153,7 +174,7 @@ def model_stack(
             fwhm=float(frame.fwhm or truth.parameters.fwhm),
             beta=truth.parameters.moffat_beta,
             exposure_time=frame.exposure,
-            factor=factor * frame.transparency * frame.exposure / len(frames),
+            factor=factor * frame.throughput * frame.exposure / len(frames),
         )
     return plane
 

@@ -19,8 +19,10 @@ BRIGHT_ELECTRONS: Final = (1.5e5, 1.3e6)
 SATURATED_ELECTRONS: Final = (4e6, 3e7)
 FAINT_ELECTRONS: Final = (3e2, 6e4)
 GALAXY_ELECTRONS: Final = (1e3, 2e5)
-#: Slope of the faint sources' counts, dN/dF ~ F^-slope.
+STAR_ELECTRONS: Final = (1.2e3, 3e6)
+#: Slope of the faint sources' counts, dN/dF ~ F^-slope, and of the stars of every brightness.
 FAINT_SLOPE: Final = 1.6
+STAR_SLOPE: Final = 1.25
 #: A stamp ends where the light of a source is below this many electrons per pixel and exposure.
 STAMP_LEVEL: Final = 0.02
 #: Points that represent a galaxy's light; each is spread by the stars' profile.
@@ -42,23 +44,26 @@ def make_sources(parameters: NightParameters) -> Table:
     Returns
     -------
     Table
-        Columns: id, kind (bright, saturated, faint, galaxy), ra, dec (deg), xi, eta (arcsec East and
+        Columns: id, kind (bright, saturated, faint, galaxy, star), ra, dec (deg), xi, eta (arcsec East and
         North of the field's centre on the tangent plane), flux (e-/s at response 1 and transparency 1),
         half_light (arcsec, 0 for a star), axis_ratio, position_angle (deg, East of North).
     """
     seed = parameters.seed if parameters.field_seed is None else parameters.field_seed
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     n_bright, n_saturated, n_faint, n_galaxies = parameters.source_counts()
+    n_stars = parameters.n_stars
     kinds = np.repeat(
-        ["bright", "saturated", "faint", "galaxy"], [n_bright, n_saturated, n_faint, n_galaxies]
+        ["bright", "saturated", "faint", "galaxy", "star"],
+        [n_bright, n_saturated, n_faint, n_galaxies, n_stars],
     )
-    x, y = _positions(rng, parameters, n_bright + n_saturated, n_faint + n_galaxies)
+    x, y = _positions(rng, parameters, n_bright + n_saturated, n_faint + n_galaxies + n_stars)
     time = parameters.exposure_time
     flux = np.concatenate([
         _power_law(rng, n_bright, BRIGHT_ELECTRONS, 1.3),
         _power_law(rng, n_saturated, SATURATED_ELECTRONS, 1.0),
         _power_law(rng, n_faint, FAINT_ELECTRONS, FAINT_SLOPE),
         _power_law(rng, n_galaxies, GALAXY_ELECTRONS, FAINT_SLOPE),
+        _power_law(rng, n_stars, STAR_ELECTRONS, STAR_SLOPE),
     ]) / time  # fmt: skip
     galaxy = kinds == "galaxy"
     n = len(kinds)
@@ -129,14 +134,29 @@ def sky_position(xi: Any, eta: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
     return np.degrees(ra), np.degrees(dec)
 
 
-def pixel_position(
-    sources: Table | QTable, pointing: tuple[float, float], size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec East and North of the field.
+def field_offsets(sources: Table | QTable, rotation: float = 0.0) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the pixels (x, y) of the sources from the field's centre at a position angle of the field, deg.
 
-    Frames are only shifted relative to each other: the rotator keeps the axes of the array.
+    At angle 0, x runs North and y runs East.
+    """
+    eta, xi = np.asarray(sources["eta"]), np.asarray(sources["xi"])
+    if rotation:
+        c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
+        eta, xi = eta * c + xi * s, xi * c - eta * s
+    return eta / SKY_SCALE, xi / SKY_SCALE
+
+
+def pixel_position(
+    sources: Table | QTable, pointing: tuple[float, float], size: int, rotation: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec from the field.
+
+    P and Q are East and North at the position angle 0, and turn with it, as the axes of the array do.
     """
     middle = (size - 1) / 2
+    if rotation:
+        x, y = field_offsets(sources, rotation)
+        return middle + x - pointing[1] / SKY_SCALE, middle + y - pointing[0] / SKY_SCALE
     x = middle + (np.asarray(sources["eta"]) - pointing[1]) / SKY_SCALE
     y = middle + (np.asarray(sources["xi"]) - pointing[0]) / SKY_SCALE
     return x, y
@@ -244,6 +264,8 @@ def render(
     fwhm: float,
     beta: float,
     exposure_time: float,
+    rotation: float = 0.0,
+    smear: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
     """Render the sources of one frame as a noise-free image.
 
@@ -257,6 +279,10 @@ def render(
         Rows and columns; width (pixels) and exponent of the stars' profile.
     exposure_time
         Exposure in s, which determines the size of the stamps.
+    rotation
+        Position angle of the field, deg.
+    smear
+        Length (pixels) and angle (from x to y, deg) of trailed stars; None: round stars.
 
     Returns
     -------
@@ -264,9 +290,25 @@ def render(
         e-/s/pixel at response 1 and transparency 1.
     """
     plane = np.zeros((size, size), np.float32)
-    x, y = pixel_position(sources, pointing, size)
-    render_at(plane, sources, x, y, fwhm=fwhm, beta=beta, exposure_time=exposure_time)
+    x, y = pixel_position(sources, pointing, size, rotation)
+    steps = smear_steps(smear, fwhm)
+    for dx, dy in steps:
+        render_at(
+            plane, sources, x + dx, y + dy, fwhm=fwhm, beta=beta, exposure_time=exposure_time,
+            factor=1.0 / len(steps),
+        )  # fmt: skip
     return plane
+
+
+def smear_steps(smear: tuple[float, float] | None, fwhm: float) -> list[tuple[float, float]]:
+    """Return the shifts (x, y), at most half a width of the stars apart, whose sum is a trailed star."""
+    if smear is None:
+        return [(0.0, 0.0)]
+    length, angle = smear[0], math.radians(smear[1])
+    n = 1 + math.ceil(length / (0.5 * fwhm))
+    return [
+        (t * math.cos(angle), t * math.sin(angle)) for t in np.linspace(-length / 2, length / 2, n).tolist()
+    ]
 
 
 def render_at(

@@ -19,6 +19,8 @@ from imaging.errors import FrameError
 from imaging.io.atomic import write_complete
 from imaging.simulator import camera
 from imaging.simulator.detector import CLIP, Detector
+from imaging.simulator.disturbances.affected import AffectedPixels, affected_path, read_affected
+from imaging.simulator.disturbances.drawn import FrameDisturbance
 from imaging.simulator.headers import Role
 from imaging.simulator.parameters import NightParameters
 
@@ -54,10 +56,17 @@ class FrameTruth(BaseModel):
         default=None, description="offset of the header's WCS minus the true offset (P, Q), arcsec"
     )
 
+    disturbance: FrameDisturbance = Field(default=FrameDisturbance(), description="none in a calm night")
+
     @property
     def exposure(self) -> float:
         """Total exposure, s."""
         return self.exposure_time * self.coadds
+
+    @property
+    def throughput(self) -> float:
+        """Light of the sources in the frame relative to a complete exposure at transparency 1."""
+        return self.transparency * self.disturbance.exposed
 
     @property
     def read_variance(self) -> float:
@@ -122,6 +131,10 @@ class NightTruth:
             f"is not a frame of the simulated night in {self.folder.parent}",
             remedy=f"Its frames are {', '.join(f.root for f in self.frames)}.",
         )
+
+    def affected(self, frame: FrameTruth) -> AffectedPixels:
+        """Return what affects the pixels of a disturbed frame, and by how much."""
+        return read_affected(affected_path(self.folder, frame.root), self.parameters.size)
 
     def raw_paths(self) -> list[Path]:
         """Return the raw files."""

@@ -85,6 +85,7 @@ COMPARED: dict[str, str] = {
     "imaging/instruments/reading.py": "files without the header of a frame",
     "imaging/simulator/headers.py": "roles of simulated raw frames",
     "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
+    "imaging/simulator/draw_truth.py": "roles of simulated raw frames",
     "imaging/simulator/simulate.py": "roles of simulated raw frames",
     "tasks/choose.py": "raw flats take a named product only if it fits",
     "flows/page/model.py": "raw darks have no filter",

@@ -1,0 +1,172 @@
+"""Fluxes of the isolated stars of a stack against truth, and their noise: by the floor and by the product's VAR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from imaging.simulator import camera
+from imaging.simulator.floor.best_stack import BestStack
+from imaging.simulator.measure_stars import robust_sigma
+from imaging.simulator.stack_model import Grid, StackProduct
+from imaging.simulator.star_field import moffat_alpha
+from imaging.simulator.truth import FrameTruth, NightTruth
+
+#: Radius of the aperture and of the annulus, pixels.
+APERTURE: Final = 12.0
+ANNULUS: Final = (18.0, 30.0)
+#: A star is isolated if the light of others in its aperture is below this part of its own.
+NEIGHBOURS: Final = 0.05
+#: Signal to noise at which stars stop being bright, and at which they are too faint to be measured.
+BRIGHT_FROM: Final = 10.0
+FAINT_FROM: Final = 3.0
+#: How much fainter than the linear limit a star is, mag.
+BELOW_LIMIT: Final = 0.5
+#: A median's variance over a mean's, for many values.
+MEDIAN_COST: Final = math.pi / 2
+
+
+@dataclass(frozen=True)
+class StarFluxes:
+    """Fluxes of isolated stars that are on good pixels; arrays of one length.
+
+    Attributes
+    ----------
+    flux, true
+        In the aperture, electrons at the scale of the stack.
+    floor, stated
+        Their noise: by the best stack, and by the product's VAR.
+    saturated
+        Brighter than `BELOW_LIMIT` under the linear limit of the sharpest frame.
+    """
+
+    flux: NDArray[np.float64]
+    true: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    stated: NDArray[np.float64]
+    saturated: NDArray[np.bool_]
+
+    @property
+    def bright(self) -> NDArray[np.bool_]:
+        """Stars from the limit of linearity to a signal to noise of 10."""
+        return ~self.saturated & (self.true > BRIGHT_FROM * self.floor)
+
+    @property
+    def faint(self) -> NDArray[np.bool_]:
+        """Stars of a signal to noise of 3 to 10."""
+        snr = self.true / self.floor
+        return (snr > FAINT_FROM) & (snr <= BRIGHT_FROM)
+
+
+def linear_limit(truth: NightTruth, frames: Sequence[FrameTruth]) -> float:
+    """Return the electrons per second of the star whose peak reaches the linear limit in the sharpest frame."""
+    beta = truth.parameters.moffat_beta
+    rates = []
+    for f in frames:
+        alpha = moffat_alpha(f.fwhm or truth.parameters.fwhm, beta)
+        peak = f.throughput * (beta - 1) / (math.pi * alpha**2)
+        room = camera.LINEAR_FRACTION * camera.WELL_DEPTH - f.level * f.exposure_time
+        rates.append(max(room, 0.0) / (peak * f.exposure_time))
+    return min(rates)
+
+
+def star_fluxes(
+    stack: StackProduct, model: NDArray[np.float32], best: BestStack, usable: NDArray[np.bool_], truth: NightTruth,
+    frames: Sequence[FrameTruth], grid: Grid, lights: NDArray[np.float64],
+) -> StarFluxes:  # fmt: skip
+    """Measure the isolated stars at their true positions.
+
+    The background of a star is that of the stack minus its model, so that the wings of all stars in the annulus do
+    not count.
+
+    Parameters
+    ----------
+    stack, model
+        The product and its noise-free model.
+    best
+        The best stack of the frames.
+    usable
+        Pixels with a measurement, on which apertures have to lie.
+    truth, frames, grid
+        The night, the frames in the stack, and the position of the field.
+    lights
+        Weight x transparency x exposure of each frame, scaled as in the stack, s.
+    """
+    residual = np.where(usable, stack.sci - model, 0).astype(np.float32)
+    stars = truth.sources[np.asarray(truth.sources["kind"]) != "galaxy"]
+    x, y = (np.asarray(v, np.float64) for v in grid.position(stars))
+    inside = _inside(usable & (best.count >= max(1, len(frames) // 2)), x, y)
+    stars, x, y = stars[inside], x[inside], y[inside]
+    true = _sums(model, x, y)
+    isolated = true < (1 + NEIGHBOURS) * np.asarray(stars["flux"]) * light_in_aperture(truth, frames, lights)
+    stars, x, y, true = stars[isolated], x[isolated], y[isolated], true[isolated]
+    area = math.pi * APERTURE**2
+    ring = math.pi * (ANNULUS[1] ** 2 - ANNULUS[0] ** 2)
+    with_background = 1 + area * MEDIAN_COST / ring
+    sky = _sums(best.variance, x, y) * with_background
+    var = np.where(usable, stack.var, 0).astype(np.float32)
+    outside = np.array([_annulus(var, *at).mean() for at in zip(x, y, strict=True)]).reshape(-1)
+    stated = _sums(var, x, y) + area**2 * MEDIAN_COST / ring * outside
+    limit = linear_limit(truth, frames) * 10 ** (-0.4 * BELOW_LIMIT)
+    return StarFluxes(
+        flux=true + _sums(residual, x, y) - area * _ring_levels(residual, x, y),
+        true=true,
+        floor=np.sqrt(sky + best.photons * np.maximum(true, 0)),
+        stated=stack.noise_correlation * np.sqrt(stated),
+        saturated=np.asarray(stars["flux"]) > limit,
+    )
+
+
+def light_in_aperture(truth: NightTruth, frames: Sequence[FrameTruth], lights: NDArray[np.float64]) -> float:
+    """Return the part of a star's light in the aperture times the lights of the frames, s.
+
+    A Moffat star has 1 - (1 + (r / alpha)^2)^(1 - beta) of its light within a radius r.
+    """
+    beta = truth.parameters.moffat_beta
+    alphas = np.array([moffat_alpha(f.fwhm or truth.parameters.fwhm, beta) for f in frames])
+    return float(np.sum(lights * (1 - (1 + (APERTURE / alphas) ** 2) ** (1 - beta))))
+
+
+def _inside(usable: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    ny, nx = usable.shape
+    edge = ANNULUS[1] + 2
+    result = (x > edge) & (x < nx - 1 - edge) & (y > edge) & (y < ny - 1 - edge)
+    reach = math.ceil(APERTURE)
+    for i in np.flatnonzero(result):
+        column, row = round(float(x[i])), round(float(y[i]))
+        core = usable[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        result[i] = core.all() and _annulus(usable, float(x[i]), float(y[i])).mean() > 0.95
+    return result
+
+
+def _annulus(plane: NDArray[Any], x: float, y: float) -> NDArray[Any]:
+    reach = math.ceil(ANNULUS[1])
+    column, row = round(x), round(y)
+    stamp = plane[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    yy, xx = np.ogrid[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    distance = np.hypot(xx - x, yy - y)
+    return np.asarray(stamp[(distance >= ANNULUS[0]) & (distance <= ANNULUS[1])])
+
+
+def _sums(plane: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums in the apertures; pixels cut by the circle count with the exact fraction inside."""
+    return np.asarray(
+        sep.sum_circle(np.ascontiguousarray(plane, np.float32), x, y, APERTURE, subpix=0)[0], np.float64
+    )
+
+
+def _ring_levels(plane: NDArray[Any], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the clipped medians of the annuli."""
+    levels = []
+    for column, row in zip(x, y, strict=True):
+        ring = _annulus(plane, float(column), float(row)).astype(np.float64)
+        for _ in range(5):
+            ring = ring[np.abs(ring - np.median(ring)) <= 3 * max(robust_sigma(ring), 1e-12)]
+        levels.append(float(np.median(ring)))
+    return np.array(levels).reshape(-1)
