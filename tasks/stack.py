@@ -53,7 +53,8 @@ _ALIGNMENT_COLUMNS: Final = {
     "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
     "rotation": "rotation to the reference", "scale": "scale to the reference",
     "rms": "residual of the matched stars", "uncertainty": "standard error of the shift",
-    "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
+    "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "flux_error": "relative error of flux_scale",
+    "seeing": "FWHM of stars",
     "sky": "sky level [electron]", "found_by": "wcs, search, telescope or reference", "used": "in the stack",
 }  # fmt: skip
 
@@ -333,8 +334,8 @@ def _alignment_table(
     ]
     layout = [
         ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
-        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"), ("seeing", "f8"), ("sky", "f8"),
-        ("found_by", "U12"), ("used", "?"),
+        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
+        ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
     units["rotation"] = "deg"

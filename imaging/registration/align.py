@@ -269,7 +269,9 @@ def _align_on(
     entries = []
     for i, frame in enumerate(frames):
         if i == reference:
-            entries.append(_entry(frame, Affine(), found_by="reference", n_matched=len(stars[i]), flux_error=0.0))
+            entries.append(
+                _entry(frame, Affine(), found_by="reference", n_matched=len(stars[i]), flux_error=0.0)
+            )
         else:
             entries.append(
                 _align_one(frame, base, stars[i], stars[reference], predicted_by_wcs[i], reach, parameters)
@@ -293,8 +295,8 @@ def _align_on(
 
 def _entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
     defaults: dict[str, object] = {
-        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "flux_error": None, "found_by": "", "wcs_error": None,
-        "used": True, "reason": "",
+        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "flux_error": None, "found_by": "",
+        "wcs_error": None, "used": True, "reason": "",
     }  # fmt: skip
     return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})
 

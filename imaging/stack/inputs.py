@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from imaging.io.planes import Planes
 from imaging.pixels.dq import DQ
 from imaging.registration.geometry import Affine, Grid
 from imaging.registration.resample import ResampleParameters, resample_rows
+
+#: Interval between the rows from which an unknown noise is taken.
+_NOISE_STEP: Final = 16
 
 _Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
 
@@ -54,6 +58,16 @@ class StackInput:
         """(ny, nx) of the frame."""
         ny, nx = self.planes.shape("sci")
         return ny, nx
+
+    def background(self) -> float:
+        """Return the background noise, electrons: ``noise``, or if it is unknown what VAR gives."""
+        if self.noise is not None and self.noise > 0:
+            return self.noise
+        rows = [slice(y, y + 1) for y in range(0, self.shape[0], _NOISE_STEP)]
+        var = np.concatenate([self.planes.rows("var", r).ravel() for r in rows])
+        dq = np.concatenate([self.planes.rows("dq", r).ravel() for r in rows])
+        good = (dq == 0) & (var > 0) & np.isfinite(var)
+        return float(np.sqrt(np.median(var[good]))) if good.any() else 0.0
 
 
 def resampled(

@@ -25,7 +25,10 @@ class LimitParameters(StepParameters):
         ge=0, lt=1,
     )  # fmt: skip
     max_sky: float = parameter(
-        4.0, "a frame with a brighter sky, relative to the median of the group, is left out", unit="times", gt=1
+        4.0,
+        "a frame with a brighter sky, relative to the median of the group, is left out",
+        unit="times",
+        gt=1,
     )
     max_noise: float = parameter(
         3.0, "a frame with a larger background noise, relative to the median of the group, is left out",
@@ -114,7 +117,9 @@ def beyond_limits(
             continue
         for frame, value in beyond:
             if frame == keep:
-                notes.append(f"the reference {frame} has {label} of {value:.2g} (limit {limit:g}, stack.{name})")
+                notes.append(
+                    f"the reference {frame} has {label} of {value:.2g} (limit {limit:g}, stack.{name})"
+                )
             else:
                 found.setdefault(
                     frame,

@@ -230,13 +230,13 @@ def _solve(
     solution = np.zeros(values.shape[1])
     solution[0] = 1.0 / scale
     kept = good.copy()
-    sigma = np.ones(len(sci))
-    for _ in range(_ROUNDS):
+    sigma = np.ones_like(sci)
+    for turn in range(_ROUNDS):
         model = values @ solution
         light = np.maximum(model, 0.0)
         sigma = np.sqrt(max(noise, 1e-3) ** 2 + light)
         spread = np.hypot(sigma, _INTRINSIC * light)
-        if _ > 0:
+        if turn > 0:
             kept = good & (np.abs(sci - model) < _CLIP * spread)
         if kept.sum() < 10 * values.shape[1]:
             return None, sigma

@@ -64,7 +64,7 @@ class RejectionParameters(StepParameters):
         0.7, "the same next to a rejected pixel", unit="local gradient", ge=0,
     )  # fmt: skip
     tolerance: float = parameter(
-        1.0, "least addition to the threshold under stars whose seeing cannot be matched, and those that are not linear",
+        1.0, "least addition to the threshold under stars that are not linear, or whose seeing cannot be matched",
         unit="local brightness", ge=0,
     )  # fmt: skip
 
@@ -126,7 +126,12 @@ class _Frames:
     order: NDArray[np.int64]
     sharp: int
     fwhm: float
-    noise: float
+    noises: NDArray[np.float64]
+
+    @property
+    def noise(self) -> float:
+        """Median of the scaled frames' background noise."""
+        return float(np.median(self.noises * self.scales))
 
     @property
     def rows(self) -> int:
@@ -202,9 +207,9 @@ def _frames(
     sharp = len(inputs)
     if known.all() and seeing.max() > _ALIKE * seeing.min():
         sharp = min(len(inputs), max(_FEWEST_SHARP, int((seeing <= _ALIKE * seeing.min()).sum())))
-    noise = float(np.median([s * (f.noise or 0.0) for f, s in zip(inputs, scales, strict=True)]))
+    noises = np.array([f.background() for f in inputs])
     fwhm = template_fwhm([inputs[i].seeing for i in order[:sharp]])
-    return _Frames(inputs, grid, scales, resampling, threads, memory, order, sharp, fwhm, noise)
+    return _Frames(inputs, grid, scales, resampling, threads, memory, order, sharp, fwhm, noises)
 
 
 def _template(frames: _Frames) -> Template:
@@ -232,7 +237,14 @@ def _match_all(frames: _Frames, template: Template) -> list[Matching]:
         frame, scale = frames.inputs[i], float(frames.scales[i])
         placed = frames.grid.place(frame.transform)
         return match(
-            frame.planes, placed, scale, frame.noise or 0.0, template.median, stars, frames.fwhm, frame.seeing
+            frame.planes,
+            placed,
+            scale,
+            float(frames.noises[i]),
+            template.median,
+            stars,
+            frames.fwhm,
+            frame.seeing,
         )
 
     with ThreadPoolExecutor(max(1, frames.threads), thread_name_prefix="match") as pool:
@@ -277,7 +289,7 @@ def _compare(
     """Return the outliers of one frame, flat and ascending, and the number of pixels compared."""
     frame, scale = frames.inputs[i], float(frames.scales[i])
     ny, nx = frame.shape
-    noise = frame.noise or 0.0
+    noise = float(frames.noises[i])
     kinds, slope = template.kinds, parameters.gradient
     if matched.slope is None:
         kinds = np.where(kinds > 0, np.uint8(DISTRUSTED), kinds)

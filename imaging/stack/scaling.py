@@ -25,8 +25,8 @@ class ScalingParameters(StepParameters):
 
     scale: Literal["auto", "none", "exposure", "stars"] = parameter(
         "auto",
-        "scale frames to the reference: not at all, by exposure time, by the flux of the matched stars, or auto: by the "
-        "stars if they agree in every frame, otherwise by exposure time",
+        "scale frames to the reference: not at all, by exposure time, by the flux of the matched stars, or auto: by "
+        "the stars if they agree in every frame, otherwise by exposure time",
     )  # fmt: skip
     scale_error: float = parameter(
         0.02, "scale=auto uses the stars if the standard error of their flux ratio is at most this in every frame",

@@ -63,7 +63,9 @@ class StackMetrics(Metrics):
         "exposure of frames like the reference with the background noise of the stack", "effective exposure",
         unit="s",
     )  # fmt: skip
-    scaled_by: str = figure("what the frames are scaled to the reference by: stars, exposure or none", "scaled by")
+    scaled_by: str = figure(
+        "what the frames are scaled to the reference by: stars, exposure or none", "scaled by"
+    )
     weighted_by: str = figure("weights of the frames: point_source, noise or none", "weighted by")
     reference_transparency: float | None = share(
         "transparency of the reference, and so of the stack, over that of the clearest frame",
@@ -198,7 +200,13 @@ def make_stack(
         combined = combine(sci, var, dq, how, weights=weights)
         if even:
             even_out(
-                found.template.median, found.template.kinds, found.kernels, share, rows.start, dq, combined.sci
+                found.template.median,
+                found.template.kinds,
+                found.kernels,
+                share,
+                rows.start,
+                dq,
+                combined.sci,
             )
         planes: list[NDArray[Any]] = [*out]
         for plane, rows_of_it in zip(planes, combined, strict=True):
@@ -207,8 +215,14 @@ def make_stack(
     fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
     rejected = sum(len(pixels) for pixels in hits or ())
-    metrics = _metrics(inputs, grid, resample_parameters, scaling, weighting, share, reference, rejected, found.tested, out)
-    notes = (scaling.note, weighting.note if parameters.operation == "mean" else "", _unmatched(found.unmatched))
+    metrics = _metrics(
+        inputs, grid, resample_parameters, scaling, weighting, share, reference, rejected, found.tested, out
+    )
+    notes = (
+        scaling.note,
+        weighting.note if parameters.operation == "mean" else "",
+        _unmatched(found.unmatched),
+    )
     return StackResult(*out, metrics, tuple(note for note in notes if note))
 
 
@@ -251,7 +265,8 @@ def _metrics(
         background_rms=_background_rms(*out, n),
         noise_correlation=float(math.sqrt(pixel.sum() / (pixel * gains).sum())),
         total_exposure=float(exposures.sum()),
-        effective_exposure=float(exposures[home] * noise[home] ** 2 / pixel.sum()) if known
+        effective_exposure=float(exposures[home] * noise[home] ** 2 / pixel.sum())
+        if known
         else float(exposures.mean() / (share**2).sum()),
         scaled_by=scaling.by,
         reference_transparency=scaling.transparency,
