@@ -53,8 +53,8 @@ _ALIGNMENT_COLUMNS: Final = {
     "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
     "rotation": "rotation to the reference", "scale": "scale to the reference",
     "rms": "residual of the matched stars", "uncertainty": "standard error of the shift",
-    "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "flux_error": "relative error of flux_scale",
-    "seeing": "FWHM of stars",
+    "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
+    "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
     "sky": "sky level [electron]", "found_by": "wcs, search, telescope or reference", "used": "in the stack",
 }  # fmt: skip
 

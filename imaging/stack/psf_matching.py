@@ -45,7 +45,7 @@ _INTRINSIC: Final = 0.02
 _CLIP: Final = 5.0
 _ROUNDS: Final = 4
 #: The fraction of the gradient by which this share of the stars' pixels deviates at most, beyond this noise.
-_SHARE: Final = 99.5
+_SHARE: Final = 98.0
 _NOISE: Final = 2.5
 
 
@@ -230,18 +230,18 @@ def _solve(
     solution = np.zeros(values.shape[1])
     solution[0] = 1.0 / scale
     kept = good.copy()
-    sigma = np.ones_like(sci)
+    sigma: NDArray[np.float64] = np.ones_like(sci)
     for turn in range(_ROUNDS):
         model = values @ solution
         light = np.maximum(model, 0.0)
-        sigma = np.sqrt(max(noise, 1e-3) ** 2 + light)
+        sigma = np.asarray(np.sqrt(max(noise, 1e-3) ** 2 + light))
         spread = np.hypot(sigma, _INTRINSIC * light)
         if turn > 0:
             kept = good & (np.abs(sci - model) < _CLIP * spread)
         if kept.sum() < 10 * values.shape[1]:
             return None, sigma
         a = values[kept] / spread[kept, None]
-        solution = np.linalg.lstsq(a, sci[kept] / spread[kept], rcond=1e-8)[0]
+        solution = np.asarray(np.linalg.lstsq(a, sci[kept] / spread[kept], rcond=1e-8)[0], np.float64)
     return solution, sigma
 
 

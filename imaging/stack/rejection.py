@@ -24,7 +24,7 @@ from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.inputs import StackInput, resampled
-from imaging.stack.psf_kernels import DISTRUSTED, mark_sources, predict_rows
+from imaging.stack.psf_kernels import DISTRUSTED, SKY, mark_sources, predict_rows
 from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
 from imaging.stack.template_kernels import median_difference, take_median
@@ -45,7 +45,7 @@ _SPREAD: Final = 1.2
 _LEAST_SPREAD: Final = 2
 #: The least fraction of the gradient, and the factor to what the stars deviate by.
 _LEAST_SLOPE: Final = 0.03
-_MARGIN: Final = 2.0
+_MARGIN: Final = 3.0
 #: Least variance of a pixel, in that of the frame's background.
 _FLOOR: Final = 0.5
 
@@ -182,8 +182,30 @@ def find_hits(
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
         found = list(pool.map(one, range(len(inputs))))
     unmatched = tuple(f.name for f, one in zip(inputs, matched, strict=True) if one.slope is None)
-    pixels, tested = tuple(f[0] for f in found), sum(f[1] for f in found)
+    pixels, tested = _without_common(inputs, grid, template, [f[0] for f in found]), sum(f[1] for f in found)
     return Rejected(pixels, tested, unmatched, template, _together([one.on_grid[0] for one in matched]))
+
+
+def _without_common(
+    inputs: Sequence[StackInput], grid: Grid, template: Template, found: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return the outliers without those under sources where several frames have one: there the template is wrong.
+
+    Hits do not meet: at most two frames, or a ninth of them, may have one in a pixel.
+    """
+    ny, nx = grid.shape
+    frames = np.zeros((ny + 2, nx + 2), np.uint16)
+    places = []
+    for frame, pixels in zip(inputs, found, strict=True):
+        rows, columns = np.divmod(pixels, frame.shape[1])
+        u, v = grid.place(frame.transform)(columns.astype(np.float64), rows.astype(np.float64))
+        # One pixel of margin on each side; the grid may be less than the frame.
+        at = np.clip(np.round(v).astype(int) + 1, 0, ny + 1), np.clip(np.round(u).astype(int) + 1, 0, nx + 1)
+        frames[at] += np.uint16(1)
+        places.append(at)
+    frames[1:-1, 1:-1][template.kinds == SKY] = 0
+    most = max(2, len(inputs) // 9)
+    return tuple(pixels[frames[at] <= most] for pixels, at in zip(found, places, strict=True))
 
 
 def _together(kernels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -40,7 +40,8 @@ def night(folder, seeing, *, hits=True, bad=0.0):
             star = rng.integers(0, STARS, 40)
             near = np.round([y[star] - dy, x[star] - dx] + rng.normal(0, 4, (2, 40))).astype(int)
             at = np.concatenate([near, rng.integers(0, SIZE, (2, 150))], axis=1)
-            ray[tuple(at)] = rng.uniform(9, 40, 190) * np.sqrt(SKY + light[tuple(at)])
+            rows, columns = at
+            ray[rows, columns] = rng.uniform(9, 40, 190) * np.sqrt(SKY + light[rows, columns])
         counts = rng.poisson(light + SKY + ray)
         quality = np.where(rng.random(light.shape) < bad, DQ.BAD_PIXEL, 0).astype(np.uint16)
         planes = {"sci": (counts - SKY).astype(np.float32), "var": counts.astype(np.float32), "dq": quality}
@@ -67,7 +68,7 @@ def rejected(inputs, **options):
 INNER = (slice(None), slice(30, -30), slice(30, -30))
 
 
-@pytest.mark.parametrize(("seeing", "on_stars"), [("calm", 0.8), ("changing", 0.6)])
+@pytest.mark.parametrize(("seeing", "on_stars"), [("calm", 0.98), ("changing", 0.75)])
 def test_hits_are_found_and_stars_are_not(tmp_path, seeing, on_stars):
     inputs, lights, rays = night(tmp_path, seeing)
     flags, light, ray = rejected(inputs)[INNER], np.stack(lights)[INNER], np.stack(rays)[INNER]
@@ -106,8 +107,8 @@ def test_bad_pixels_under_stars_do_not_change_their_fluxes_in_changing_seeing(tm
         inside = np.hypot(u + grid.origin[0] - a, v + grid.origin[1] - b) < 10
         if f > 1e5:
             change.append(patched.sci[inside].sum() / whole.sci[inside].sum() - 1)
-    # The frames lack a few pixels under every star; each alone changes the flux by up to 1 %.
-    assert np.std(change) < 0.003
+    # The frames lack a few pixels under every star; without a correction they change most fluxes by 0.3 to 1 %.
+    assert np.percentile(np.abs(change), 80) < 0.002
 
 
 def test_a_bad_pixel_that_the_mask_lacks_and_a_trail_are_found_in_the_frame_s_pixels(tmp_path):
