@@ -21,7 +21,7 @@ from imaging.registration.entries import AlignEntry, Alignment
 from imaging.sources.detect import Detection, detect
 from imaging.sources.objcat import COLUMNS, object_catalogue
 from imaging.stack.background_error import background_error
-from imaging.stack.limits import FrameQuality, LimitParameters, beyond_limits
+from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
 from imaging.stack.stack import VERSION, StackInput, StackMetrics, StackResult, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step

@@ -242,11 +242,9 @@ def _on_good_frame(
     clear = {i for i in fit if flux[i] >= _CLEAR * max(flux.values())}
     both = [i for i in fit if i in clear and not poor[i]]
     home = next((i for i in fit if frames[i].name == best.reference), None)
-    if home in both:
-        return best
     merit = {i: flux[i] / seeing[i] for i in fit}
     target = both[0] if both else max(fit, key=lambda i: (merit[i], -i))
-    if home is not None and not both and merit[home] >= _CLEAR * merit[target]:
+    if home in both or (home is not None and not both and merit[home] >= _CLEAR * merit[target]):
         return best
     found = _align_on(target, frames, stars, parameters)
     worse = len(found.used) < len(best.used) or (_lies(found, parameters) and not _lies(best, parameters))

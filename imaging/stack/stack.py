@@ -19,8 +19,8 @@ from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters, noise_correlation_factor
+from imaging.stack.frame_limits import LimitParameters
 from imaging.stack.inputs import StackInput, resampled
-from imaging.stack.limits import LimitParameters
 from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights

@@ -38,7 +38,7 @@ def night(folder, seeing, *, hits=True, bad=0.0):
         ray = np.zeros_like(light)
         if hits:
             star = rng.integers(0, STARS, 40)
-            near = np.round([y[star] - dy, x[star] - dx] + rng.normal(0, 4, (2, 40))).astype(int)
+            near = np.round(np.stack([y[star] - dy, x[star] - dx]) + rng.normal(0, 4, (2, 40))).astype(int)
             at = np.concatenate([near, rng.integers(0, SIZE, (2, 150))], axis=1)
             rows, columns = at
             ray[rows, columns] = rng.uniform(9, 40, 190) * np.sqrt(SKY + light[rows, columns])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from imaging.stack.limits import FrameQuality, LimitParameters, beyond_limits
+from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
 
 USUAL = FrameQuality("", seeing=4.0, transparency=10.0, sky=90.0, noise=70.0, ellipticity=0.05)
 GROUP = [replace(USUAL, name=f"f{i}") for i in range(5)]
