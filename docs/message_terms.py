@@ -23,7 +23,7 @@ PLAIN: Final = frozenset((
     "kind", "lamp", "level", "lowest", "message", "missing", "mode", "name", "names", "night",
     "noise", "offset", "operator", "option", "owner", "path", "place", "plane", "planes", "port", "problem",
     "problems", "product", "program", "quality", "reason", "reasons", "reference", "report", "row", "rule", "run",
-    "saturation", "scheme", "seeing", "sequence", "sha256", "shape", "share", "size", "source", "status",
+    "saturation", "scheme", "sequence", "sha256", "shape", "share", "size", "source", "status",
     "step", "store", "table", "tag", "target", "text", "timeout", "total", "unit", "url", "validity", "value",
     "version",
 ))

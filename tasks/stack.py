@@ -17,10 +17,11 @@ from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
 from imaging.registration.align import output_grid
-from imaging.registration.entries import AlignEntry
+from imaging.registration.entries import AlignEntry, Alignment
 from imaging.sources.detect import Detection, detect
 from imaging.sources.objcat import COLUMNS, object_catalogue
 from imaging.stack.background_error import background_error
+from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
 from imaging.stack.stack import VERSION, StackInput, StackMetrics, StackResult, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step
@@ -28,6 +29,7 @@ from tasks import sky as sky_step
 from tasks.align import AlignedGroup, align_input
 from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
+from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.sky import SkyPass
 from tasks.support.decorator import step_task
@@ -42,6 +44,9 @@ from tasks.support.workspace import Workspace
 _EARLIER_VERSIONS: Final = {
     "detrend": detrend.VERSION, "sky": sky_step.VERSION, "detect": detect_step.VERSION, "align": align.VERSION
 }  # fmt: skip
+#: Signal to noise of the stars whose shape reveals a trailed frame, and the fewest.
+_SHAPE_SNR: Final = 30.0
+_FEWEST_STARS: Final = 5
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
 #: What the columns of ALIGNMENT are.
@@ -49,7 +54,8 @@ _ALIGNMENT_COLUMNS: Final = {
     "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
     "rotation": "rotation to the reference", "scale": "scale to the reference",
     "rms": "residual of the matched stars", "uncertainty": "standard error of a position",
-    "n_matched": "matched stars", "flux_scale": "flux over that in the reference", "seeing": "FWHM of stars",
+    "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
+    "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
     "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
 }  # fmt: skip
 
@@ -149,13 +155,14 @@ def build_stack(
     def build() -> Built:
         alignment = aligned.alignment
         catalogues = {ref.name: ref for ref in aligned.catalogues}
-        used = [entry for entry in alignment.entries if entry.used]
-        if not used:
+        if not alignment.used:
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in aligned.left_out)
             raise GroupError(
                 f"{group.label}: no frame could be aligned, so there is nothing to stack ({reasons}).",
                 remedy="Inspect the frames; a reference of your own is set by align.reference.",
             )
+        alignment, unlike, notes = _within_limits(alignment, catalogues, parameters.stack)
+        used = list(alignment.used)
         frames = [align_input(ref, workspace) for ref in aligned.catalogues]
         grid = output_grid(alignment, frames, mode=parameters.resample.extent)
         inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
@@ -194,6 +201,8 @@ def build_stack(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
             warnings=(
+                *notes,
+                *result.notes,
                 *marks,
                 *_weakly_aligned(alignment.weak),
                 *_hits(inputs, parameters),
@@ -202,7 +211,7 @@ def build_stack(
                 *_pedestal_warnings(calibrations, workspace),
             ),
             left_out=_left_out(
-                group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out)
+                group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
             ),
             cards=_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
@@ -216,6 +225,39 @@ def build_stack(
         )
 
     return find_or_build(recipe, build, workspace)
+
+
+def _within_limits(
+    alignment: Alignment, catalogues: Mapping[str, ScratchRef], parameters: LimitParameters
+) -> tuple[Alignment, tuple[LeftOut, ...], list[str]]:
+    """Return the alignment without the frames that are beyond a limit, these frames, and notes."""
+    frames = [_quality(entry, catalogues[entry.name]) for entry in alignment.used]
+    beyond, notes = beyond_limits(frames, parameters, keep=alignment.reference)
+    reasons = {one.name: one.reason for one in beyond}
+    entries = tuple(
+        e.model_copy(update={"used": False, "reason": reasons[e.name]}) if e.name in reasons else e
+        for e in alignment.entries
+    )
+    left_out = tuple(LeftOut(name=one.name, reason=one.reason, remedy=one.remedy) for one in beyond)
+    return Alignment(reference=alignment.reference, entries=entries), left_out, notes
+
+
+def _quality(entry: AlignEntry, ref: ScratchRef) -> FrameQuality:
+    def measured(what: str) -> float:
+        value = ref.metrics[what]
+        return float(value) if value is not None else float("nan")
+
+    exposure = ref.frame.facts.exposure
+    sources = catalogue_of(ref)
+    stars = sources[(sources["flags"] == 0) & (sources["snr"] > _SHAPE_SNR)]
+    return FrameQuality(
+        name=entry.name,
+        seeing=measured("seeing"),
+        transparency=entry.flux_scale / exposure,
+        sky=measured("sky") / exposure,
+        noise=measured("rms"),
+        ellipticity=float(np.median(stars["ellipticity"])) if len(stars) >= _FEWEST_STARS else float("nan"),
+    )
 
 
 def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
@@ -260,6 +302,7 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -
         transform=entry.transform,
         facts=frame.frame.facts,
         flux_scale=entry.flux_scale,
+        flux_error=entry.flux_error,
         noise=float(measured["rms"] or 0.0),
         seeing=float(seeing) if seeing is not None else None,
     )
@@ -290,6 +333,8 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "NCORR": (metrics.noise_correlation, "Noise of large bins over that given by VAR"),
         "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
         "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
+        "SCALEBY": (metrics.scaled_by, "What frames are scaled to the reference by"),
+        "WEIGHTBY": (metrics.weighted_by, "Weights of the frames"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
         **_error_card(metrics.background_error),
         **_registration_cards(metrics),
@@ -301,8 +346,8 @@ def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
     }
-    if metrics.sky_frames is not None:
-        cards["NSKY"] = (metrics.sky_frames, "Fewest sky frames of a stacked frame")
+    if metrics.reference_transparency is not None:
+        cards["REFTRANS"] = (metrics.reference_transparency, "Transparency of REFFRAME over the clearest's")
     if metrics.mean_airmass is not None:
         cards["AIRMASS"] = (metrics.mean_airmass, "Mean airmass")
     return cards
@@ -347,6 +392,7 @@ def _alignment_table(
             e.uncertainty,
             e.n_matched,
             e.flux_scale,
+            float("nan") if e.flux_error is None else e.flux_error,
             measured(catalogues.get(e.name), "seeing"),
             measured(sky.frame(e.name), "level"),
             e.found_by,
@@ -356,8 +402,8 @@ def _alignment_table(
     ]
     layout = [
         ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
-        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("seeing", "f8"), ("sky", "f8"),
-        ("found_by", "U12"), ("used", "?"),
+        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
+        ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
     units["rotation"] = "deg"

@@ -47,7 +47,7 @@ _UNFIT = int(Flag.SATURATED | Flag.EDGE | Flag.SHARP | Flag.UNMEASURED | Flag.BA
 _ENOUGH = 20
 #: The seeing of a reference is at most this many times the best.
 _GOOD_SEEING = 1.15
-#: Its transparency is at least this fraction of the best among the frames with good seeing.
+#: Its transparency is at least this fraction of the best.
 _CLEAR = 0.95
 #: Smallest standard error of the headers' positions along one axis, arcsec.
 _HEADER_ERROR = 0.2
@@ -126,7 +126,7 @@ def _align(frames: Sequence[AlignInput], parameters: AlignParameters) -> Alignme
             break
     assert best is not None
     if parameters.reference == "best":
-        best = _on_clear_frame(best, frames, stars, candidates, parameters)
+        best = _on_good_frame(best, frames, stars, candidates, parameters)
     return best
 
 
@@ -196,25 +196,33 @@ def _seeing(frames: Sequence[AlignInput]) -> tuple[NDArray[np.float64], NDArray[
     return seeing, seeing > _GOOD_SEEING * seeing.min() if known else np.zeros(len(frames), bool)
 
 
-def _on_clear_frame(
+def _on_good_frame(
     best: Alignment,
     frames: Sequence[AlignInput],
     stars: Sequence[NDArray[np.void]],
     candidates: Sequence[int],
     parameters: AlignParameters,
 ) -> Alignment:
-    """Return the alignment on a frame of high transparency, as the matched stars give it; ``best`` if it is one.
+    """Return the alignment on a frame among the best in seeing and transparency; ``best`` if it is on one.
 
-    The number of stars, by which the candidates are sorted, does not show thin clouds.
+    The transparency is that of the matched stars: their number, by which the candidates are sorted, does not show
+    thin clouds. Of frames that are good in only one of the two, the merit is the signal of a point source,
+    transparency over seeing.
     """
-    _, poor = _seeing(frames)
+    seeing, poor = _seeing(frames)
     located = {i for i in candidates if len(celestial_header(frames[i].header))} or {*candidates}
-    fit = [i for i in candidates if best.entries[i].used and not poor[i] and i in located]
-    flux = {i: best.entries[i].flux_scale for i in fit}
-    if not fit or _CLEAR * max(flux.values()) <= 1.0:
+    fit = [i for i in candidates if best.entries[i].used and i in located and best.entries[i].flux_scale > 0]
+    if not fit:
         return best
-    clear = [i for i in fit if flux[i] >= _CLEAR * max(flux.values())]
-    found = _align_on(clear[0], frames, stars, parameters)
+    flux = {i: best.entries[i].flux_scale / frames[i].facts.exposure for i in fit}
+    clear = {i for i in fit if flux[i] >= _CLEAR * max(flux.values())}
+    both = [i for i in fit if i in clear and not poor[i]]
+    home = next((i for i in fit if frames[i].name == best.reference), None)
+    merit = {i: flux[i] / seeing[i] for i in fit}
+    target = both[0] if both else max(fit, key=lambda i: (merit[i], -i))
+    if home in both or (home is not None and not both and merit[home] >= _CLEAR * merit[target]):
+        return best
+    found = _align_on(target, frames, stars, parameters)
     worse = len(found.used) < len(best.used) or (_lies(found, parameters) and not _lies(best, parameters))
     return best if worse else found
 
@@ -235,7 +243,9 @@ def _align_on(
     entries = []
     for i, frame in enumerate(frames):
         if i == reference:
-            entries.append(entry(frame, Affine(), found_by="reference", n_matched=len(stars[i])))
+            entries.append(
+                entry(frame, Affine(), found_by="reference", n_matched=len(stars[i]), flux_error=0.0)
+            )
         else:
             entries.append(place_frame(frame, base, stars[i], stars[reference], placed[i], parameters))
     # A single WCS is inconclusive; those of the group together reveal the wrong ones.

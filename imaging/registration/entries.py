@@ -62,6 +62,9 @@ class AlignEntry(BaseModel):
     uncertainty: float = Field(description="standard error of a position along one axis, px")
     n_matched: int = Field(description="matched stars")
     flux_scale: float = Field(description="flux of the matched stars over their flux in the reference")
+    flux_error: float | None = Field(
+        default=None, description="relative standard error of flux_scale; None if unknown"
+    )
     found_by: str = Field(
         description="reference; wcs, search or telescope: by stars, found from there; few stars; wcs only; "
         "offsets only; empty when not aligned"
@@ -122,7 +125,7 @@ class Alignment(BaseModel):
 def entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
     """Return the entry of a frame, with defaults for what is not given."""
     defaults: dict[str, object] = {
-        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "found_by": "", "wcs_error": None,
-        "used": True, "reason": "",
+        "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "flux_error": None, "found_by": "",
+        "wcs_error": None, "used": True, "reason": "",
     }  # fmt: skip
     return AlignEntry.model_validate({"name": frame.name, "transform": transform, **defaults, **values})

@@ -14,6 +14,7 @@ from imaging.parameters import StepParameters, parameter
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
 from imaging.registration.entries import AlignInput
+from imaging.registration.flux_ratio import FluxRatio, flux_ratio
 from imaging.registration.geometry import Affine
 from imaging.registration.simplest import simplest_fit
 from imaging.registration.star_matching import Fit, Positions, TransformChoice
@@ -22,8 +23,6 @@ from imaging.registration.star_matching import Fit, Positions, TransformChoice
 ERROR_FLOOR: Final = 0.01
 #: A match from the prior that uses a smaller fraction of the stars is compared with the full search.
 _CONVINCING: Final = 0.5
-#: Signal to noise of the stars used for a flux ratio, if there are enough.
-_FLUX_SNR: Final = 30.0
 #: Rotations are tried in steps that leave the stars in the corners this close to their places, px.
 _SMEAR: Final = 1.5
 #: Iterations of pairing and fitting; a turned field is matched from its middle outwards.
@@ -102,14 +101,14 @@ class Prior:
 
 @dataclass(frozen=True)
 class Match:
-    """A match: its transform, residuals and standard error (px), stars, their fraction, and flux ratio."""
+    """A match: its transform, residuals and standard error (px), stars, their share, and the ratio of fluxes."""
 
     transform: Affine
     rms: float
     uncertainty: float
     n: int
     share: float
-    flux_scale: float
+    flux: FluxRatio
 
 
 def match_stars(
@@ -223,8 +222,8 @@ def _match(
     if fitted.rms > parameters.max_rms:
         turn = " (is the field rotated? try transform = auto)" * (parameters.transform == "shift")
         return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
-    flux_scale = flux_scale_of(stars[i[fitted.used]], others[j[fitted.used]])
-    return Match(transform, fitted.rms, fitted.uncertainty, n, share, flux_scale)
+    flux = flux_ratio(stars[i[fitted.used]], others[j[fitted.used]])
+    return Match(transform, fitted.rms, fitted.uncertainty, n, share, flux)
 
 
 def _fit(
@@ -238,13 +237,6 @@ def _fit(
     if parameters.transform == "auto":
         return simplest_fit(a, b, errors, turned, shape, parameters.least_move)
     return matching.robust_fit(a, b, errors, parameters.transform, shape)
-
-
-def flux_scale_of(stars: NDArray[np.void], others: NDArray[np.void]) -> float:
-    """Return the median ratio of the fluxes of matched stars, of the bright ones if there are enough."""
-    ratio = stars["flux"] / others["flux"]
-    bright = np.minimum(stars["snr"], others["snr"]) > _FLUX_SNR
-    return float(np.median(ratio[bright] if bright.sum() >= 3 else ratio))
 
 
 def _inside(a: Positions, b: Positions) -> int:

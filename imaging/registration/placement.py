@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
 from imaging.registration.entries import AlignEntry, AlignInput, entry
+from imaging.registration.flux_ratio import flux_ratio
 from imaging.registration.geometry import Affine
 from imaging.registration.match_stars import (
     ERROR_FLOOR,
     Match,
     MatchParameters,
     Prior,
-    flux_scale_of,
     match_stars,
     moved_by,
     positions_of,
@@ -74,7 +74,7 @@ def place_frame(
         return entry(frame, Affine(), used=False, reason=f"{found}; {weak}")
     return entry(
         frame, found.transform, rms=found.rms, uncertainty=found.uncertainty, n_matched=found.n,
-        flux_scale=found.flux_scale, found_by=how,
+        flux_scale=found.flux.ratio, flux_error=found.flux.error, found_by=how,
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _by_headers(
     if few:
         return entry(
             frame, transform, rms=few.rms, uncertainty=few.uncertainty, n_matched=few.n,
-            flux_scale=few.flux_scale, found_by="few stars",
+            flux_scale=few.flux.ratio, flux_error=few.flux.error, found_by="few stars",
             reason=f"only {few.n} stars match, but its world coordinates and the telescope's offsets agree with them",
         )  # fmt: skip
     if min(len(stars), len(others)) > _FEW:
@@ -156,11 +156,11 @@ def _few_stars(
         return None
     errors = np.hypot(np.hypot(stars["error"][i], others["error"][j]), ERROR_FLOOR)
     fitted = matching.robust_fit(a[i], b[j], errors, "shift", frame.shape)
-    scale = flux_scale_of(stars[i[fitted.used]], others[j[fitted.used]])
-    if not 1 / parameters.flux_range < scale < parameters.flux_range or fitted.rms > parameters.max_rms:
+    flux = flux_ratio(stars[i[fitted.used]], others[j[fitted.used]])
+    if not 1 / parameters.flux_range < flux.ratio < parameters.flux_range or fitted.rms > parameters.max_rms:
         return None
     n = int(fitted.used.sum())
-    return Match(start.then(fitted.transform), fitted.rms, fitted.uncertainty, n, 1.0, scale)
+    return Match(start.then(fitted.transform), fitted.rms, fitted.uncertainty, n, 1.0, flux)
 
 
 def _contradiction(

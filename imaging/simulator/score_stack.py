@@ -58,8 +58,11 @@ def score_stack(
     truth
         The night's truth.
     transparency
-        Transparency to which the stack was scaled; None: the mean of the frames used.
+        Transparency to which the stack was scaled; None: that of the reference if its header says that the frames
+        were scaled by their stars, otherwise the mean of the frames used.
     """
+    if transparency is None and stack.scaled_by == "stars":
+        transparency = truth.frame(stack.reference).throughput
     frames = [truth.frame(name) for name in stack.mappings] or list(truth.science)
     scale = 1.0 if transparency is None else transparency / np.mean([f.throughput for f in frames])
     background = np.where(measured(stack), stack.sci, 0).astype(np.float32)

@@ -39,6 +39,8 @@ class StackProduct:
     noise_correlation: float = 1.0  #: true sigma of a large bin's mean over the naive one from VAR
     #: Frames used: (dx, dy) or a 2 x 3 affine matrix that maps a frame's pixel to the reference frame's.
     mappings: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    #: What the frames are scaled to the reference by: stars, exposure or none.
+    scaled_by: str = "exposure"
 
 
 def read_stack(path: Path) -> StackProduct:
@@ -69,7 +71,8 @@ def read_stack(path: Path) -> StackProduct:
         }
     sci, var, dq = read_planes(path, "SCI", "VAR", "DQ")
     reference, correlation = str(cards["REFFRAME"]), float(cards.get("NCORR", 1.0))
-    return StackProduct(sci, var, dq, WCS(header).celestial, reference, correlation, mappings)
+    scaled_by = str(cards.get("SCALEBY", "exposure")).strip()
+    return StackProduct(sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by)
 
 
 def similarity(dx: float, dy: float, rotation: float = 0.0, scale: float = 1.0) -> NDArray[np.float64]:

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
-from imaging.frames.facts import FrameFacts
-from imaging.io.planes import Planes
-from imaging.parameters import StepParameters, parameter
+from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
-from imaging.registration.geometry import Affine, Grid
+from imaging.registration.geometry import Grid
 from imaging.registration.interpolants import mean_squared_weights
-from imaging.registration.resample import ResampleParameters, resample_rows
-from imaging.stack.stack_kernels import flag_outliers
+from imaging.registration.resample import ResampleParameters
+from imaging.stack.frame_limits import LimitParameters
+from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.psf_kernels import even_out
+from imaging.stack.rejection import RejectionParameters, find_hits
+from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 3
@@ -38,57 +40,15 @@ _MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3.0
 
 
-class StackParameters(StepParameters):
+class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     """How aligned frames are stacked."""
 
     operation: Literal["mean", "median"] = parameter("mean", "how the remaining values are combined")
     reject: Literal["none", "variance"] = parameter(
-        "variance", "reject nothing, or values further from the median than VAR allows (DQ 8)"
-    )
-    low: float = parameter(4.0, "rejection threshold below the median", unit="sigma", gt=0)
-    high: float = parameter(4.0, "rejection threshold above the median", unit="sigma", gt=0)
-    tolerance: float = parameter(
-        0.3, "added to the threshold, so that changes of the seeing do not reject the cores of stars",
-        unit="local brightness", ge=0,
+        "variance",
+        "reject nothing, or pixels of a frame further from the median of the frames, in the frame's seeing, than VAR "
+        "allows (DQ 8)",
     )  # fmt: skip
-    scale: Literal["none", "exposure", "stars"] = parameter(
-        "exposure",
-        "scale frames to the reference: not at all, by exposure time, or by the flux of the matched stars",
-    )
-    weights: Literal["none", "noise", "noise_seeing"] = parameter(
-        "none", "weights of a mean: equal, 1/noise^2, or 1/(noise seeing)^2"
-    )
-
-
-@dataclass(frozen=True)
-class StackInput:
-    """One sky-subtracted frame to stack.
-
-    Attributes
-    ----------
-    name
-        The frame's name.
-    planes
-        Its ``sci``, ``var`` (float32) and ``dq`` (uint16).
-    transform
-        Frame pixel to reference pixel (`imaging.registration.entries.AlignEntry.transform`).
-    facts
-        Exposure, airmass and times.
-    flux_scale
-        Flux of the matched stars over their flux in the reference; used by ``scale=stars``.
-    noise
-        Background noise, electrons; used by the weights.
-    seeing
-        FWHM of stars, pixels; used by ``weights=noise_seeing``.
-    """
-
-    name: str
-    planes: Planes
-    transform: Affine
-    facts: FrameFacts
-    flux_scale: float = 1.0
-    noise: float | None = None
-    seeing: float | None = None
 
 
 class StackMetrics(Metrics):
@@ -101,8 +61,17 @@ class StackMetrics(Metrics):
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
     effective_exposure: float = figure(
-        "exposure of equal frames with the noise of the weighted mean", "effective exposure", unit="s"
+        "exposure of frames like the reference with the background noise of the stack", "effective exposure",
+        unit="s",
+    )  # fmt: skip
+    scaled_by: str = figure(
+        "what the frames are scaled to the reference by: stars, exposure or none", "scaled by"
     )
+    weighted_by: str = figure("weights of the frames: point_source, noise or none", "weighted by")
+    reference_transparency: float | None = share(
+        "transparency of the reference, and so of the stack, over that of the clearest frame",
+        "transparency of the reference", default=None,
+    )  # fmt: skip
     seeing: float | None = figure(
         "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
         also=Display("seeing on the sky", "arcsec", None),
@@ -166,6 +135,8 @@ class StackResult:
         Frames that contribute to each pixel, uint16.
     metrics
         Figures.
+    notes
+        What was done in another way than requested, and why.
     """
 
     sci: NDArray[np.float32]
@@ -173,6 +144,7 @@ class StackResult:
     dq: NDArray[np.uint16]
     count: NDArray[np.uint16]
     metrics: StackMetrics
+    notes: tuple[str, ...] = ()
 
 
 def make_stack(
@@ -216,8 +188,10 @@ def make_stack(
     parameters = parameters or StackParameters()
     resample_parameters = resample_parameters or ResampleParameters()
     threads = threads or thread_count()
-    scales = _scales(inputs, parameters, reference)
-    weights = _weights(inputs, parameters, scales)
+    scaling = choose_scaling(inputs, parameters, reference)
+    scales = scaling.factors
+    weighting = choose_weights(inputs, parameters, scales)
+    weights = weighting.shares if parameters.operation == "mean" else None
     operation: Operation = "wmean" if weights is not None else parameters.operation
     how = CombineParameters(operation=operation, reject="none")
     ny, nx = grid.shape
@@ -225,135 +199,91 @@ def make_stack(
         np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32),
         np.empty(grid.shape, np.uint16), np.empty(grid.shape, np.uint16),
     )  # fmt: skip
-    rejected: dict[int, int] = {}
+    found = find_hits(inputs, grid, scales, resample_parameters, parameters, threads=threads, memory=memory)
+    hits = found.pixels if parameters.reject == "variance" else None
+    share = np.full(len(inputs), 1.0 / len(inputs)) if weights is None else weights
+    even = operation != "median" and not found.unmatched
 
     def work(rows: slice) -> None:
-        # One more row on each side: the tolerance depends on a pixel's neighbours.
-        around = slice(max(0, rows.start - 1), min(ny, rows.stop + 1))
-        sci, var, dq = _resampled(inputs, grid, around, scales, resample_parameters)
-        first, last = rows.start - around.start, rows.stop - around.start
-        rejected[rows.start] = 0
-        if parameters.reject == "variance":
-            rejected[rows.start] = flag_outliers(
-                sci, var, dq, first, last, parameters.low, parameters.high, parameters.tolerance
+        sci, var, dq = resampled(inputs, grid, rows, scales, resample_parameters, hits)
+        combined = combine(sci, var, dq, how, weights=weights)
+        if even:
+            even_out(
+                found.template.median,
+                found.template.kinds,
+                found.kernels,
+                share,
+                rows.start,
+                dq,
+                combined.sci,
             )
-        inner = slice(first, last)
-        combined = combine(sci[:, inner], var[:, inner], dq[:, inner], how, weights=weights)
         planes: list[NDArray[Any]] = [*out]
         for plane, rows_of_it in zip(planes, combined, strict=True):
             plane[rows] = rows_of_it
 
     fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
-    metrics = _metrics(inputs, grid, resample_parameters, scales, weights, sum(rejected.values()), out)
-    return StackResult(*out, metrics)
+    rejected = sum(len(pixels) for pixels in hits or ())
+    metrics = _metrics(
+        inputs, grid, resample_parameters, scaling, weighting, share, reference, rejected, found.tested, out
+    )
+    notes = (
+        scaling.note,
+        weighting.note if parameters.operation == "mean" else "",
+        _unmatched(found.unmatched),
+    )
+    return StackResult(*out, metrics, tuple(note for note in notes if note))
 
 
-def _resampled(
-    inputs: Sequence[StackInput],
-    grid: Grid,
-    rows: slice,
-    scales: NDArray[np.float64],
-    parameters: ResampleParameters,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-    """Return some rows of the grid from every frame, scaled: (n, rows, nx)."""
-    shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
-    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    for i, frame in enumerate(inputs):
-        planes = frame.planes
-
-        def source(
-            wanted: slice, planes: Planes = planes
-        ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]:
-            return planes.rows("sci", wanted), planes.rows("var", wanted), planes.rows("dq", wanted)
-
-        in_shape = (planes.shape("sci")[0], planes.shape("sci")[1])
-        placed = grid.place(frame.transform)
-        sci[i], var[i], dq[i] = resample_rows(source, in_shape, placed, rows, shape[2], parameters)
-        if scales[i] != 1.0:
-            sci[i] *= np.float32(scales[i])
-            var[i] *= np.float32(scales[i] ** 2)
-    return sci, var, dq
-
-
-def _scales(
-    inputs: Sequence[StackInput], parameters: StackParameters, reference: str | None
-) -> NDArray[np.float64]:
-    """Return the factor that scales each frame to the reference."""
-    chosen = next((f for f in inputs if f.name == reference), None) if reference else inputs[0]
-    if chosen is None:
-        raise GroupError(
-            f"The reference {reference} is not among the frames.", remedy="Stack it, or name another."
-        )
-    scales = np.ones(len(inputs))
-    if parameters.scale == "exposure":
-        scales = np.array([chosen.facts.exposure / f.facts.exposure for f in inputs])
-    elif parameters.scale == "stars":
-        scales = np.array(
-            [chosen.flux_scale / f.flux_scale if f.flux_scale > 0 else math.nan for f in inputs]
-        )
-    odd = [
-        f.name for f, scale in zip(inputs, scales, strict=True) if not (math.isfinite(scale) and scale > 0)
-    ]
-    if odd:
-        raise GroupError(
-            f"No flux scale for {', '.join(odd)}.", remedy="Leave them out, or set stack.scale=exposure."
-        )
-    return scales
-
-
-def _weights(
-    inputs: Sequence[StackInput], parameters: StackParameters, scales: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return weights with the sum 1, or None for equal ones."""
-    if parameters.weights == "none" or parameters.operation == "median":
-        return None
-    weights = []
-    for frame, scale in zip(inputs, scales, strict=True):
-        seeing = 1.0 if parameters.weights == "noise" else frame.seeing
-        known = frame.noise is not None and seeing is not None
-        spread = frame.noise * scale * seeing if known else 0.0
-        if not (math.isfinite(spread) and spread > 0):
-            raise GroupError(
-                f"{frame.name}: no weight from noise {frame.noise} and seeing {frame.seeing}.",
-                remedy="Leave the frame out, or set stack.weights=none.",
-            )
-        weights.append(spread**-2)
-    return np.array(weights) / math.fsum(weights)
+def _unmatched(names: Sequence[str]) -> str:
+    """Return a note on the frames whose seeing could not be matched; empty if there are none."""
+    if not names:
+        return ""
+    return (
+        f"too few bright stars to match the seeing of {', '.join(names)}: under sources, only deviations beyond "
+        "stack.tolerance are rejected"
+    )
 
 
 def _metrics(
     inputs: Sequence[StackInput],
     grid: Grid,
     parameters: ResampleParameters,
-    scales: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
+    scaling: Scaling,
+    weighting: Weighting,
+    share: NDArray[np.float64],
+    reference: str | None,
     rejected: int,
+    tested: int,
     out: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint16]],
 ) -> StackMetrics:
     n = len(inputs)
-    share = np.full(n, 1.0 / n) if weights is None else weights
     # Contribution of each frame to the variance of a pixel, as in VAR, and to the true variance of a large
     # bin.
-    known = all(f.noise is not None for f in inputs)
-    noise = np.array([f.noise if known else 1.0 for f in inputs], np.float64)
-    pixel = (share * scales * noise) ** 2
+    known = all(f.noise is not None and f.noise > 0 for f in inputs)
+    noise = scaling.factors * np.array([f.noise if known else 1.0 for f in inputs], np.float64)
+    pixel = (share * noise) ** 2
     gains = np.array([_squared_weights(f, grid, parameters) for f in inputs])
+    home = next((i for i, f in enumerate(inputs) if f.name == reference), 0)
     airmasses = [f.facts.airmass for f in inputs if f.facts.airmass is not None]
     exposures = np.array([f.facts.exposure for f in inputs])
-    values = int(out[3].sum(dtype=np.int64)) + rejected
     return StackMetrics(
         ncombine=n,
         rejected=rejected,
-        rejected_share=rejected / max(values, 1),
+        rejected_share=rejected / max(tested, 1),
         background_rms=_background_rms(*out, n),
         noise_correlation=float(math.sqrt(pixel.sum() / (pixel * gains).sum())),
         total_exposure=float(exposures.sum()),
-        effective_exposure=float(exposures.mean() / (share**2).sum()),
+        effective_exposure=float(exposures[home] * noise[home] ** 2 / pixel.sum())
+        if known
+        else float(exposures.mean() / (share**2).sum()),
+        scaled_by=scaling.by,
+        reference_transparency=scaling.transparency,
+        weighted_by=weighting.by if weighting.shares is not None else "none",
         mean_airmass=math.fsum(airmasses) / len(airmasses) if airmasses else None,
         started=min(f.facts.started for f in inputs),
         ended=max(f.facts.ended for f in inputs),
-        scales={f.name: float(s) for f, s in zip(inputs, scales, strict=True)},
+        scales={f.name: float(s) for f, s in zip(inputs, scaling.factors, strict=True)},
         weights={f.name: float(s) for f, s in zip(inputs, share, strict=True)},
     )
 

@@ -1,0 +1,114 @@
+"""The frames of a stack, and their rows on the grid of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.frames.facts import FrameFacts
+from imaging.io.planes import Planes
+from imaging.pixels.dq import DQ
+from imaging.registration.geometry import Affine, Grid
+from imaging.registration.resample import ResampleParameters, resample_rows
+
+#: Interval between the rows from which an unknown noise is taken.
+_NOISE_STEP: Final = 16
+
+_Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
+
+
+@dataclass(frozen=True)
+class StackInput:
+    """One sky-subtracted frame to stack.
+
+    Attributes
+    ----------
+    name
+        The frame's name.
+    planes
+        Its ``sci``, ``var`` (float32) and ``dq`` (uint16).
+    transform
+        Frame pixel to reference pixel (`imaging.registration.entries.AlignEntry.transform`).
+    facts
+        Exposure, airmass and times.
+    flux_scale, flux_error
+        Flux of the matched stars over their flux in the reference, and its relative standard error (None if
+        unknown); used by ``scale`` ``auto`` and ``stars``.
+    noise
+        Background noise, electrons; used by the weights.
+    seeing
+        FWHM of stars, pixels; used by the weights and the rejection.
+    """
+
+    name: str
+    planes: Planes
+    transform: Affine
+    facts: FrameFacts
+    flux_scale: float = 1.0
+    flux_error: float | None = None
+    noise: float | None = None
+    seeing: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx) of the frame."""
+        ny, nx = self.planes.shape("sci")
+        return ny, nx
+
+    def background(self) -> float:
+        """Return the background noise, electrons: ``noise``, or if it is unknown what VAR gives."""
+        if self.noise is not None and self.noise > 0:
+            return self.noise
+        rows = [slice(y, y + 1) for y in range(0, self.shape[0], _NOISE_STEP)]
+        var = np.concatenate([self.planes.rows("var", r).ravel() for r in rows])
+        dq = np.concatenate([self.planes.rows("dq", r).ravel() for r in rows])
+        good = (dq == 0) & (var > 0) & np.isfinite(var)
+        return float(np.sqrt(np.median(var[good]))) if good.any() else 0.0
+
+
+def resampled(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    rows: slice,
+    scales: NDArray[np.float64],
+    parameters: ResampleParameters,
+    hits: Sequence[NDArray[np.int64]] | None = None,
+) -> _Rows:
+    """Return some rows of the grid from every frame, scaled: (n, rows, nx).
+
+    Parameters
+    ----------
+    inputs, grid
+        The frames, and where they go.
+    rows
+        Rows of the grid.
+    scales
+        Factor of each frame.
+    parameters
+        The interpolant.
+    hits
+        For each frame the flat indices, ascending, of its pixels that are rejected (DQ 8).
+    """
+    shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
+    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    for i, frame in enumerate(inputs):
+        planes, gone = frame.planes, None if hits is None else hits[i]
+
+        def source(wanted: slice, planes: Planes = planes, gone: NDArray[np.int64] | None = gone) -> _Rows:
+            quality = planes.rows("dq", wanted)
+            if gone is not None:
+                first, last = (n * quality.shape[1] for n in (wanted.start, wanted.stop))
+                here = gone[np.searchsorted(gone, first) : np.searchsorted(gone, last)] - first
+                quality.reshape(-1)[here] |= np.uint16(DQ.COSMIC_RAY)
+            return planes.rows("sci", wanted), planes.rows("var", wanted), quality
+
+        placed = grid.place(frame.transform)
+        sci[i], var[i], dq[i] = resample_rows(source, frame.shape, placed, rows, shape[2], parameters)
+        if scales[i] != 1.0:
+            sci[i] *= np.float32(scales[i])
+            var[i] *= np.float32(scales[i] ** 2)
+    return sci, var, dq

@@ -1,0 +1,198 @@
+"""Kernels that predict a frame's pixels from the template, blotted and convolved to the frame's seeing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from imaging.pixels.dq import LEVELS
+
+#: A pixel without these bits is at the good level of `imaging.pixels.combine`.
+_NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
+#: What a pixel of the template shows (`mark_sources`).
+SKY: Final = 0
+SOURCE: Final = 1
+DISTRUSTED: Final = 2
+#: A value of the template this near to one that is not linear is not trusted: half-width of the box, px.
+SUSPECT_REACH: Final = 3
+
+
+@njit(cache=True, nogil=True)
+def mark_sources(template, suspect, bright, reach, out):  # type: ignore[no-untyped-def]
+    """Mark the surroundings of bright pixels, which are to be convolved, and of those that are not linear.
+
+    Parameters
+    ----------
+    template, suspect
+        float32 and uint8 (ny, nx).
+    bright : float
+        Level of a source.
+    reach : int
+        Distance, along rows and columns, to which the light of a source is spread, px.
+    out : uint8 (ny, nx)
+        Written: `SKY`, `SOURCE` or `DISTRUSTED`.
+    """
+    ny, nx = template.shape
+    out[:] = SKY
+    for y in range(ny):
+        for x in range(nx):
+            if template[y, x] > bright:
+                for j in range(max(0, y - reach), min(ny, y + reach + 1)):
+                    for i in range(max(0, x - reach), min(nx, x + reach + 1)):
+                        out[j, i] = max(out[j, i], SOURCE)
+            if suspect[y, x]:
+                for j in range(max(0, y - SUSPECT_REACH), min(ny, y + SUSPECT_REACH + 1)):
+                    for i in range(max(0, x - SUSPECT_REACH), min(nx, x + SUSPECT_REACH + 1)):
+                        out[j, i] = DISTRUSTED
+
+
+@njit(cache=True, nogil=True)
+def _position(to_grid, x, y, steps):  # type: ignore[no-untyped-def]
+    """Return pixel and phase of the template at pixel (x, y) of the frame."""
+    u = to_grid[0] * x + to_grid[1] * y + to_grid[4]
+    v = to_grid[2] * x + to_grid[3] * y + to_grid[5]
+    iu, iv = int(np.floor(u)), int(np.floor(v))
+    fu, fv = u - iu, v - iv
+    if steps == 1:
+        return iu, iv, 0, fu, fv
+    a, b = int(fu * steps + 0.5), int(fv * steps + 0.5)
+    if a == steps:
+        iu, a = iu + 1, 0
+    if b == steps:
+        iv, b = iv + 1, 0
+    return iu, iv, b * steps + a, fu, fv
+
+
+@njit(cache=True, nogil=True)
+def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
+    ny, nx = template.shape
+    taps = kernel.shape[0]
+    top, left = iv - reach, iu - reach
+    total = np.float32(0.0)
+    if top < 0 or left < 0 or top + taps > ny or left + taps > nx:
+        return np.float32(np.nan)
+    for j in range(taps):
+        row = template[top + j, left : left + taps]
+        line = kernel[j]
+        part = np.float32(0.0)
+        for i in range(taps):
+            part += line[i] * row[i]
+        total += part
+    return total
+
+
+@njit(cache=True, nogil=True)
+def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignore[no-untyped-def]
+    """Compute the template, convolved with every kernel of the basis, at pixels of a frame.
+
+    Parameters
+    ----------
+    template : float32 (ny, nx)
+        The median.
+    kernels : float32 (phases, terms, taps, taps)
+        Kernels at the phases of a pixel (`imaging.stack.psf_matching`).
+    to_grid : float64 (6,)
+        xx, xy, yx, yy, x0, y0 from frame to template.
+    steps : int
+        Phases along one axis.
+    xs, ys : int64 (n,)
+        Pixels of the frame.
+    out : float64 (n, terms)
+        Written.
+    """
+    reach = kernels.shape[2] // 2 - 1
+    for k in range(len(xs)):
+        iu, iv, phase, _, _ = _position(to_grid, xs[k], ys[k], steps)
+        for t in range(kernels.shape[1]):
+            out[k, t] = _sum(template, kernels[phase, t], iu, iv, reach)
+
+
+@njit(cache=True, nogil=True)
+def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model, state):  # type: ignore[no-untyped-def]
+    """Predict rows of a frame: bilinear on sky, convolved under sources.
+
+    Parameters
+    ----------
+    template, kinds
+        float32, and uint8 as from `mark_sources`, (ny, nx).
+    kernels : float32 (phases, taps, taps)
+        The frame's kernel at the phases of a pixel.
+    to_grid, steps
+        See `basis_values`.
+    first : int
+        Row of the frame that is row 0 of the outputs.
+    factor : float32
+        From the template's electrons to the frame's, on sky.
+    model : float32 (rows, nx)
+        Written; NaN where the template has no value.
+    state : uint8 (rows, nx)
+        Written: the kind of the nearest pixels of the template.
+    """
+    ny, nx = template.shape
+    reach = kernels.shape[1] // 2 - 1
+    shift = to_grid[0] == 1.0 and to_grid[1] == 0.0 and to_grid[2] == 0.0 and to_grid[3] == 1.0
+    for y in range(model.shape[0]):
+        iu, iv, phase, fu, fv = _position(to_grid, 0, y + first, steps)
+        iu -= 1
+        for x in range(model.shape[1]):
+            if shift:
+                iu += 1
+            else:
+                iu, iv, phase, fu, fv = _position(to_grid, x, y + first, steps)
+            if not (0 <= iu < nx - 1 and 0 <= iv < ny - 1):
+                model[y, x], state[y, x] = np.nan, SKY
+                continue
+            state[y, x] = max(kinds[iv, iu], kinds[iv + 1, iu + 1])
+            if state[y, x] != SKY:
+                model[y, x] = _sum(template, kernels[phase], iu, iv, reach)
+                continue
+            a, b = template[iv, iu], template[iv, iu + 1]
+            c, d = template[iv + 1, iu], template[iv + 1, iu + 1]
+            model[y, x] = factor * ((1 - fv) * ((1 - fu) * a + fu * b) + fv * ((1 - fu) * c + fu * d))
+
+
+@njit(cache=True, nogil=True)
+def even_out(template, kinds, kernels, weights, first, dq, out):  # type: ignore[no-untyped-def]
+    """Correct the weighted mean, under sources, for the frames that lack a pixel.
+
+    Without a frame of other seeing, the mean of a pixel is that of other stars. Added is the mean of what the
+    template predicts for all frames, less that for the frames that have a value: nothing on sky.
+
+    Parameters
+    ----------
+    template, kinds
+        float32 and uint8 (ny, nx).
+    kernels : float32 (n, taps, taps)
+        Kernels of the frames at the template's own pixels.
+    weights : float64 (n,)
+        Weights of the frames, with the sum 1.
+    first : int
+        Row of the template that is row 0 of the band.
+    dq : uint16 (n, rows, nx)
+        Data quality of the resampled frames.
+    out : float32 (rows, nx)
+        Changed where at least half of the frames, but not all, have a value.
+    """
+    n, rows, nx = dq.shape
+    reach = kernels.shape[1] // 2 - 1
+    for y in range(rows):
+        for x in range(nx):
+            if kinds[first + y, x] == SKY:
+                continue
+            good = 0
+            for j in range(n):
+                good += (dq[j, y, x] & _NOT_GOOD) == 0
+            if good == n or 2 * good < n:
+                continue
+            everything = some = share = 0.0
+            for j in range(n):
+                predicted = weights[j] * _sum(template, kernels[j], x, first + y, reach)
+                everything += predicted
+                if (dq[j, y, x] & _NOT_GOOD) == 0:
+                    some += predicted
+                    share += weights[j]
+            correction = everything - some / share
+            if np.isfinite(correction):
+                out[y, x] += correction

@@ -1,0 +1,344 @@
+"""Rejection: each frame, in its own pixels, against the median of all frames.
+
+As drizzle finds cosmic rays (Fruchter & Hook 2002, PASP 114, 144, section 4): the median is blotted to the pixels of
+the frame, and a pixel that differs by more than its noise and a fraction of the local gradient allow is rejected;
+those next to it are judged by lower limits. Under sources the median is first convolved to the seeing and the
+transparency of the frame (`imaging.stack.psf_matching`), and the fraction of the gradient is what the stars
+themselves need, at most the limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.parameters import StepParameters, parameter
+from imaging.pixels.bands import bands, rows_for, run_bands
+from imaging.pixels.combine import median_factor
+from imaging.registration.geometry import Grid
+from imaging.registration.resample import ResampleParameters
+from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.psf_kernels import DISTRUSTED, SKY, mark_sources, predict_rows
+from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
+from imaging.stack.rejection_kernels import find_outliers
+from imaging.stack.template_kernels import median_difference, take_median
+
+#: Fewest values of a median that an outlier can be compared with.
+FEWEST: Final = 3
+#: Bytes per pixel and frame while the median is taken; a comparison takes less.
+_BYTES: Final = 50
+_MOST_ROWS: Final = 64
+#: Frames whose seeing is within this factor of the best are alike; others are compared with the sharpest, at least so
+#: many.
+_ALIKE: Final = 1.2
+_FEWEST_SHARP: Final = 5
+#: The template is convolved around pixels of this many times the noise of the frames, as far as this many times the
+#: width that broadens its stars to those of the broadest frame, at least so many pixels.
+_UNDER_SOURCE: Final = 2.5
+_SPREAD: Final = 1.2
+_LEAST_SPREAD: Final = 2
+#: The least fraction of the gradient, and the factor to what the stars deviate by.
+_LEAST_SLOPE: Final = 0.03
+_MARGIN: Final = 3.0
+#: Least variance of a pixel, in that of the frame's background.
+_FLOOR: Final = 0.5
+
+
+class RejectionParameters(StepParameters):
+    """How outliers among frames are found."""
+
+    low: float = parameter(4.5, "rejection threshold below the median", unit="sigma", gt=0)
+    high: float = parameter(4.5, "rejection threshold above the median", unit="sigma", gt=0)
+    near: float = parameter(3.0, "rejection threshold next to a rejected pixel", unit="sigma", gt=0)
+    gradient: float = parameter(
+        1.2, "largest addition to the threshold under sources; less where the stars agree better with the median",
+        unit="local gradient", ge=0,
+    )  # fmt: skip
+    gradient_near: float = parameter(
+        0.7, "the same next to a rejected pixel", unit="local gradient", ge=0,
+    )  # fmt: skip
+    tolerance: float = parameter(
+        1.0, "least addition to the threshold under stars that are not linear, or whose seeing cannot be matched",
+        unit="local brightness", ge=0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Template:
+    """The median of the frames.
+
+    Attributes
+    ----------
+    median
+        float32 (ny, nx) on the output's grid; NaN with fewer than `FEWEST` values.
+    suspect
+        uint8 (ny, nx); 1 where a frame is not linear.
+    kinds
+        uint8 (ny, nx): sky, source, or not to be trusted (`imaging.stack.psf_kernels.mark_sources`).
+    """
+
+    median: NDArray[np.float32]
+    suspect: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What was found in the frames.
+
+    Attributes
+    ----------
+    pixels
+        For each frame the flat indices of its rejected pixels, ascending.
+    tested
+        Pixels of all frames that were compared.
+    unmatched
+        Names of the frames whose seeing could not be matched.
+    template
+        The median that they were compared with.
+    kernels
+        float32 (n, taps, taps): what turns it into the scaled frames, at its own pixels.
+    """
+
+    pixels: tuple[NDArray[np.int64], ...]
+    tested: int
+    unmatched: tuple[str, ...]
+    template: Template
+    kernels: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of a group in the order of their seeing, and how they are read."""
+
+    inputs: Sequence[StackInput]
+    grid: Grid
+    scales: NDArray[np.float64]
+    resampling: ResampleParameters
+    threads: int
+    memory: int
+    order: NDArray[np.int64]
+    sharp: int
+    fwhm: float
+    noises: NDArray[np.float64]
+
+    @property
+    def noise(self) -> float:
+        """Median of the scaled frames' background noise."""
+        return float(np.median(self.noises * self.scales))
+
+    @property
+    def rows(self) -> int:
+        """Rows of a band."""
+        fitting = rows_for(self.memory, len(self.inputs) * self.grid.shape[1] * _BYTES, threads=self.threads)
+        return min(fitting, _MOST_ROWS)
+
+    def resampled(self, rows: slice, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """Return rows of the ``count`` sharpest frames."""
+        chosen = self.order[:count]
+        sci, _, dq = resampled(
+            [self.inputs[i] for i in chosen], self.grid, rows, self.scales[chosen], self.resampling
+        )
+        return sci, dq
+
+
+def find_hits(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    scales: NDArray[np.float64],
+    resampling: ResampleParameters,
+    parameters: RejectionParameters,
+    *,
+    threads: int,
+    memory: int,
+) -> Rejected:
+    """Compare each frame with the median of all.
+
+    Parameters
+    ----------
+    inputs, grid, scales
+        The frames, the output's grid, and the factor of each frame.
+    resampling, parameters
+        Interpolant; thresholds.
+    threads, memory
+        Threads, and bytes for the rows being processed. The result does not depend on them.
+    """
+    frames = _frames(inputs, grid, scales, resampling, threads, memory)
+    template = _template(frames)
+    matched = _match_all(frames, template)
+    if frames.sharp < len(inputs):
+        template = _refined(frames, template, matched)
+        matched = _match_all(frames, template)
+
+    def one(i: int) -> tuple[NDArray[np.int64], int]:
+        return _compare(frames, i, template, matched[i], parameters)
+
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
+        found = list(pool.map(one, range(len(inputs))))
+    unmatched = tuple(f.name for f, one in zip(inputs, matched, strict=True) if one.slope is None)
+    pixels, tested = _without_common(inputs, grid, template, [f[0] for f in found]), sum(f[1] for f in found)
+    return Rejected(pixels, tested, unmatched, template, _together([one.on_grid[0] for one in matched]))
+
+
+def _without_common(
+    inputs: Sequence[StackInput], grid: Grid, template: Template, found: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return the outliers without those under sources where several frames have one: there the template is wrong.
+
+    Hits do not meet: at most two frames, or a ninth of them, may have one in a pixel.
+    """
+    ny, nx = grid.shape
+    frames = np.zeros((ny + 2, nx + 2), np.uint16)
+    places = []
+    for frame, pixels in zip(inputs, found, strict=True):
+        rows, columns = np.divmod(pixels, frame.shape[1])
+        u, v = grid.place(frame.transform)(columns.astype(np.float64), rows.astype(np.float64))
+        # One pixel of margin on each side; the grid may be less than the frame.
+        at = np.clip(np.round(v).astype(int) + 1, 0, ny + 1), np.clip(np.round(u).astype(int) + 1, 0, nx + 1)
+        frames[at] += np.uint16(1)
+        places.append(at)
+    frames[1:-1, 1:-1][template.kinds == SKY] = 0
+    most = max(2, len(inputs) // 9)
+    return tuple(pixels[frames[at] <= most] for pixels, at in zip(found, places, strict=True))
+
+
+def _together(kernels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return kernels of different sizes in one array, centred."""
+    size = max(len(k) for k in kernels)
+    margins = [(size - len(k)) // 2 for k in kernels]
+    return np.stack([np.pad(k, m) for k, m in zip(kernels, margins, strict=True)])
+
+
+def _frames(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    scales: NDArray[np.float64],
+    resampling: ResampleParameters,
+    threads: int,
+    memory: int,
+) -> _Frames:
+    seeing = np.array([f.seeing if f.seeing else math.inf for f in inputs])
+    order = np.argsort(seeing, kind="stable")
+    known = np.isfinite(seeing)
+    sharp = len(inputs)
+    if known.all() and seeing.max() > _ALIKE * seeing.min():
+        sharp = min(len(inputs), max(_FEWEST_SHARP, int((seeing <= _ALIKE * seeing.min()).sum())))
+    noises = np.array([f.background() for f in inputs])
+    fwhm = template_fwhm([inputs[i].seeing for i in order[:sharp]])
+    return _Frames(inputs, grid, scales, resampling, threads, memory, order, sharp, fwhm, noises)
+
+
+def _template(frames: _Frames) -> Template:
+    shape = frames.grid.shape
+    median, suspect = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+
+    def work(rows: slice) -> None:
+        sci, dq = frames.resampled(rows, len(frames.inputs))
+        take_median(sci, dq, frames.sharp, FEWEST, median[rows], suspect[rows])
+
+    run_bands(work, shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    kinds = np.empty(shape, np.uint8)
+    broadest = max((f.seeing for f in frames.inputs if f.seeing), default=frames.fwhm)
+    spread = math.ceil(_SPREAD * math.sqrt(max(broadest**2 - frames.fwhm**2, 0.0)))
+    mark_sources(median, suspect, _UNDER_SOURCE * frames.noise, max(_LEAST_SPREAD, spread), kinds)
+    return Template(median, suspect, kinds)
+
+
+def _match_all(frames: _Frames, template: Template) -> list[Matching]:
+    stars = bright_stars(
+        template.median, template.suspect, frames.noise / math.sqrt(frames.sharp), frames.fwhm
+    )
+
+    def one(i: int) -> Matching:
+        frame, scale = frames.inputs[i], float(frames.scales[i])
+        placed = frames.grid.place(frame.transform)
+        return match(
+            frame.planes,
+            placed,
+            scale,
+            float(frames.noises[i]),
+            template.median,
+            stars,
+            frames.fwhm,
+            frame.seeing,
+        )
+
+    with ThreadPoolExecutor(max(1, frames.threads), thread_name_prefix="match") as pool:
+        return list(pool.map(one, range(len(frames.inputs))))
+
+
+def _refined(frames: _Frames, template: Template, matched: Sequence[Matching]) -> Template:
+    """Return the template plus the median, under sources, of what it leaves of the sharpest frames.
+
+    Where a frame has a hit, the median of stars of different widths is that of another width. The differences
+    from the model do not depend on the width.
+    """
+    median = template.median.copy()
+    home = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+
+    def work(rows: slice) -> None:
+        sci, dq = frames.resampled(rows, frames.sharp)
+        models, state = np.empty(sci.shape, np.float32), np.empty(sci.shape[1:], np.uint8)
+        for j, i in enumerate(frames.order[: frames.sharp]):
+            predict_rows(
+                template.median, template.kinds, matched[i].on_grid, home, 1, rows.start, np.float32(1.0),
+                models[j], state,
+            )  # fmt: skip
+        median_difference(sci, dq, models, state, FEWEST, median[rows])
+
+    run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    return Template(median, template.suspect, template.kinds)
+
+
+def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> float:
+    """Return the variance that the median of ``n`` frames adds to the difference, over that of the frame.
+
+    If the frame is part of the median, the covariance of its value and the median is that of the value and the
+    mean, 1/n of its variance: of equal frames, the difference has no more noise than the frame.
+    """
+    return max(0.0, (median_factor(n) * relative * amplified - (2.0 if shared else 0.0)) / n)
+
+
+def _compare(
+    frames: _Frames, i: int, template: Template, matched: Matching, parameters: RejectionParameters
+) -> tuple[NDArray[np.int64], int]:
+    """Return the outliers of one frame, flat and ascending, and the number of pixels compared."""
+    frame, scale = frames.inputs[i], float(frames.scales[i])
+    ny, nx = frame.shape
+    noise = float(frames.noises[i])
+    kinds, slope = template.kinds, parameters.gradient
+    if matched.slope is None:
+        kinds = np.where(kinds > 0, np.uint8(DISTRUSTED), kinds)
+    else:
+        slope = min(max(_LEAST_SLOPE, _MARGIN * matched.slope), parameters.gradient)
+    near_slope = slope * parameters.gradient_near / parameters.gradient if parameters.gradient > 0 else 0.0
+    relative = (frames.noise / (scale * noise)) ** 2 if noise > 0 else 1.0
+    among = i in frames.order[: frames.sharp]
+    limits = np.array([
+        parameters.low, parameters.high, parameters.near, slope, near_slope, parameters.tolerance,
+        _FLOOR * noise**2,
+        _added_variance(frames.sharp, relative, 1.0, among),
+        _added_variance(frames.sharp, relative, matched.noise, among),
+    ])  # fmt: skip
+    found, tested = [], 0
+    for rows in bands(ny, frames.rows):
+        # Two more rows on each side: neighbours of neighbours, and their gradients.
+        around = slice(max(0, rows.start - 2), min(ny, rows.stop + 2))
+        sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))
+        model, state = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.uint8)
+        predict_rows(
+            template.median, kinds, matched.kernels, matched.to_grid, matched.steps, around.start,
+            np.float32(1.0 / scale), model, state,
+        )  # fmt: skip
+        out = np.empty(sci.shape, np.uint8)
+        first, last = rows.start - around.start, rows.stop - around.start
+        tested += find_outliers(sci, var, dq, model, state, first, last, limits, out)
+        inner = (out[first:last] & 1).reshape(-1)
+        found.append(np.flatnonzero(inner) + rows.start * nx)
+    return np.concatenate(found), tested
