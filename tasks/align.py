@@ -14,7 +14,7 @@ from imaging.io.raw_file import read_headers
 from imaging.registration.align import VERSION, AlignParameters, align
 from imaging.registration.entries import AlignInput, Alignment
 from tasks.detect import catalogue_of
-from tasks.sky import Outcome, sort_out
+from tasks.sky_group import Outcome, sort_out
 from tasks.support.artifacts import publish_alignment
 from tasks.support.decorator import step_task
 from tasks.support.references import LeftOut, Reference, ScratchRef

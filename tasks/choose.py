@@ -29,7 +29,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import read_headers
 from imaging.kinds import KINDS, CalibrationKind
 from imaging.products.product_file import ProductFile
-from tasks.sky import Outcome
+from tasks.sky_group import Outcome
 from tasks.support.artifacts import publish_choice
 from tasks.support.decorator import step_task
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef

@@ -13,16 +13,15 @@ from imaging.figures import Metric, flat_values
 from imaging.header import Header
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
-from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
-from imaging.products.product_tables import Table, stamped
+from imaging.products.product_tables import Table
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
 from imaging.sources.detect import Detection, detect
 from imaging.sources.objcat import COLUMNS, object_catalogue
 from imaging.stack.background_error import background_error
 from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
-from imaging.stack.stack import VERSION, StackInput, StackMetrics, StackResult, make_stack
+from imaging.stack.stack import VERSION, StackInput, StackResult, make_stack
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
@@ -32,6 +31,7 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.sky import SkyPass
+from tasks.stack_cards import stack_cards
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
@@ -213,7 +213,7 @@ def build_stack(
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
             ),
-            cards=_cards(metrics, alignment.reference),
+            cards=stack_cards(metrics, alignment.reference),
             object_mask=sources.object_mask,
             tables={
                 "OBJCAT": _source_table(result, sources, grid.header, parameters.detect.aperture),
@@ -325,45 +325,6 @@ def _registration(entries: list[AlignEntry]) -> float | None:
     """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-
-
-def _cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple[CardValue, str]]:
-    cards: dict[str, CardValue | tuple[CardValue, str]] = {
-        "REFFRAME": (reference, "Frame that the others are aligned to"),
-        "NCORR": (metrics.noise_correlation, "Noise of large bins over that given by VAR"),
-        "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
-        "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
-        "SCALEBY": (metrics.scaled_by, "What frames are scaled to the reference by"),
-        "WEIGHTBY": (metrics.weighted_by, "Weights of the frames"),
-        "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
-        **_error_card(metrics.background_error),
-        **_registration_cards(metrics),
-        **(
-            {}
-            if metrics.sky_frames is None
-            else {"NSKY": (metrics.sky_frames, "Fewest sky frames of a stacked frame")}
-        ),
-        "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
-        "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
-    }
-    if metrics.reference_transparency is not None:
-        cards["REFTRANS"] = (metrics.reference_transparency, "Transparency of REFFRAME over the clearest's")
-    if metrics.mean_airmass is not None:
-        cards["AIRMASS"] = (metrics.mean_airmass, "Mean airmass")
-    return cards
-
-
-def _error_card(error: float | None) -> dict[str, tuple[CardValue, str]]:
-    return {} if error is None else {"BGERR": (error, "Error of the background in apertures [electron]")}
-
-
-def _registration_cards(metrics: StackMetrics) -> dict[str, tuple[CardValue, str]]:
-    cards: dict[str, tuple[CardValue, str]] = {}
-    if metrics.registration is not None:
-        cards["REGERR"] = (metrics.registration, "Standard error of the registration [px]")
-    if metrics.weakly_aligned:
-        cards["NWEAK"] = (metrics.weakly_aligned, "Frames aligned without enough stars")
-    return cards
 
 
 def _source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:

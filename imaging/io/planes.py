@@ -2,7 +2,7 @@
 
 A step passes pixels to the next step in such a folder, never through the orchestrator. A folder is written
 under a temporary name and renamed, contains the sha256 of each plane, and is verified before it is used. Planes of
-flags are stored as runs (`imaging.pixels.runs`).
+flags are stored as runs (`imaging.pixels.flag_runs`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from imaging.machine import writing_to
-from imaging.pixels import runs
+from imaging.pixels import flag_runs
 
 _MANIFEST = "planes.json"
 #: In the manifest of a folder whose planes were removed because no step needs them any more.
@@ -45,7 +45,7 @@ def write_planes(
             manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
             for name, plane in planes.items():
                 data = np.ascontiguousarray(plane)
-                packed = runs.encode(data)
+                packed = flag_runs.encode(data)
                 content = data.data if packed is None else packed
                 (aside / name).write_bytes(content)
                 digest = hashlib.sha256(content).hexdigest()
@@ -133,7 +133,7 @@ class PlanesWriter:
         """Checksum the planes, write the manifest with ``meta`` (JSON values) and rename the folder."""
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
         for name, (dtype, shape) in self._layout.items():
-            packed = runs.encode(self.rows(name)) if dtype.kind == "u" else None
+            packed = flag_runs.encode(self.rows(name)) if dtype.kind == "u" else None
             if packed is not None:
                 (self._aside / name).write_bytes(packed)
                 digest = hashlib.sha256(packed).hexdigest()
@@ -252,7 +252,7 @@ class Planes:
             def read(part: NDArray[Any], offset: int) -> None:
                 _read_into(file.fileno(), part, offset, path)
 
-            if out.size and not runs.decode(read, shape[0], first, out):
+            if out.size and not flag_runs.decode(read, shape[0], first, out):
                 raise OSError(f"{path} is damaged: its runs do not fill its rows")
 
     def intact(self) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imaging.io.planes import Planes
 from imaging.pixels.bands import run_bands
 from imaging.pixels.dq import UNUSABLE
-from imaging.sky import flatten_kernels, patterns, shapes, subtract_kernels
+from imaging.sky import block_kernels, flatten_kernels, patterns, shapes
 from imaging.sky.choice import SkyParameters
 from imaging.sky.meshes import block_nodes, filled, rms_about_plane, surface_nodes
 from imaging.sky.probe import Probe, find_deficit, near, outline
@@ -199,7 +199,7 @@ def _measure(
             probes[i].flag(dq, 0)
         mask = _NO_MASK if frame.object_mask is None else frame.object_mask.rows("objmask")
         least = max(1, int(_SHARE * size * size / 2))
-        medians, counts = subtract_kernels.block_medians(sci, dq, mask, size, least)
+        medians, counts = block_kernels.block_medians(sci, dq, mask, size, least)
         means, used = np.zeros(len(sci)), np.zeros(len(sci), np.int64)
         noise = _noise(frame, dq)
         if parameters.patterns and noise > 0 and np.isfinite(medians).any():

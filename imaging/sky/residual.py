@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.sky import subtract_kernels
+from imaging.sky import block_kernels
 
 Residual = Literal["none", "level", "plane", "auto"]
 
@@ -60,7 +60,7 @@ def measure_background(
         return Background()
     size = min(_BLOCK, max(4, min(sci.shape) // 8))
     least = max(1, int(_SHARE * size * size / 2))
-    blocks, counts = subtract_kernels.block_medians(sci, dq, _NO_MASK if mask is None else mask, size, least)
+    blocks, counts = block_kernels.block_medians(sci, dq, _NO_MASK if mask is None else mask, size, least)
     return fit_background(blocks, counts, size, plane=kind in ("plane", "auto"))
 
 

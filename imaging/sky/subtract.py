@@ -32,7 +32,7 @@ from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
-from imaging.sky import subtract_kernels
+from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
@@ -322,7 +322,7 @@ def _take_residual(
     sci = writer.rows("sci")
     left = measure_background(sci, dq, mask, kind)
     if not math.isnan(left.rms):
-        subtract_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
+        block_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
         writer.write("sci", slice(0, len(sci)), sci)
     elif kind != "none":
         _log.warning("%s: too few usable pixels to fit the residual background", frame.name)

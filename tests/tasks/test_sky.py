@@ -10,7 +10,8 @@ from imaging.errors import FrameError, GroupError
 from imaging.registration.align import AlignParameters
 from imaging.sky.subtract import SkyParameters
 from tasks.align import align_group
-from tasks.sky import SkyPass, group_of, sort_out
+from tasks.sky import SkyPass
+from tasks.sky_group import group_of, sort_out
 from tasks.support.references import ScratchRef
 from tasks.support.workspace import Workspace
 

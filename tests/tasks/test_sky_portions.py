@@ -13,7 +13,7 @@ from imaging.io.planes import Planes, open_if_intact, released, write_planes
 from imaging.pixels.dq import DQ
 from imaging.sky.choice import SkyParameters
 from imaging.sources.detect import DetectParameters
-from tasks import sky
+from tasks import sky_group, sky_planes
 from tasks.detrend import Detrending
 from tasks.masks import find_masks
 from tasks.sky import SkyMasks, subtract_group_sky
@@ -23,7 +23,8 @@ from tasks.support.workspace import Workspace
 
 SHAPE = (128, 128)
 COUNT = 20
-PARAMETERS = SkyParameters(maximum=6)
+#: Frames are flattened together with those of their portion: without that, portions change nothing.
+PARAMETERS = SkyParameters(maximum=6, residual="plane", patterns=False, probe=False)
 DETRENDING = Detrending(
     calibrations=Calibrations(), prepare=PrepareParameters(), parameters=DetrendParameters()
 )
@@ -70,17 +71,17 @@ def identities(done) -> dict[str, str]:
 
 
 def test_portions_change_no_pixel_and_short_groups_keep_their_planes(frames, workspace, monkeypatch):
-    monkeypatch.setattr(sky, "PORTION", 5)
+    monkeypatch.setattr(sky_group, "PORTION", 5)
     small = identities(subtracted(frames, workspace))
     assert all(open_if_intact(one.folder) for one in frames.values())
-    monkeypatch.setattr(sky, "PORTION", 100)
+    monkeypatch.setattr(sky_group, "PORTION", 100)
     whole = workspace.model_copy(update={"data_dir": workspace.data_dir.parent / "other"})
     assert identities(subtracted(frames, whole)) == small
     assert len(small) == COUNT
 
 
 def test_released_planes_are_made_again_only_where_a_lost_portion_needs_them(frames, workspace, monkeypatch):
-    monkeypatch.setattr(sky, "PORTION", 5)
+    monkeypatch.setattr(sky_group, "PORTION", 5)
     done = subtracted(frames, workspace.model_copy(update={"scratch_limit": 2**20}))
     assert all(released(one.folder) for one in frames.values())
     before = identities(done)
@@ -94,7 +95,7 @@ def test_released_planes_are_made_again_only_where_a_lost_portion_needs_them(fra
             write_planes(one.folder, planes(number), meta(one.key, one.metrics))
         return one
 
-    monkeypatch.setattr(sky, "with_planes", made_again)
+    monkeypatch.setattr(sky_planes, "with_planes", made_again)
     assert subtracted(frames, brief).name == "Reused"
     assert again == []
     (done.frames[0].folder / "sci").unlink()
@@ -104,7 +105,7 @@ def test_released_planes_are_made_again_only_where_a_lost_portion_needs_them(fra
 
 
 def test_planes_that_another_group_releases_meanwhile_are_made_again(frames, workspace, monkeypatch):
-    real, calls = sky.subtract_sky, []
+    real, calls = sky_planes.subtract_sky, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -112,9 +113,11 @@ def test_planes_that_another_group_releases_meanwhile_are_made_again(frames, wor
             raise FileNotFoundError("sci")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(sky, "subtract_sky", interrupted)
+    monkeypatch.setattr(sky_planes, "subtract_sky", interrupted)
     assert len(subtracted(frames, workspace).frames) == COUNT
-    monkeypatch.setattr(sky, "subtract_sky", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("sci")))
+    monkeypatch.setattr(
+        sky_planes, "subtract_sky", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError("sci"))
+    )
     other = workspace.model_copy(update={"data_dir": workspace.data_dir.parent / "other"})
     with pytest.raises(FileNotFoundError):
         subtracted(frames, other)

@@ -32,14 +32,14 @@ def encode(plane: NDArray[Any]) -> bytes | None:
     """
     if plane.ndim != 2 or plane.dtype.kind != "u" or plane.dtype.itemsize > 2 or plane.shape[1] > _WIDEST:
         return None
-    from imaging.pixels import runs_kernels  # late: numba takes a while, and not every run writes planes
+    from imaging.pixels import flag_runs_kernels  # late: numba takes a while, and not every run writes planes
 
-    before = runs_kernels.count_runs(plane)
+    before = flag_runs_kernels.count_runs(plane)
     runs = int(before[-1])
     if before.nbytes + runs * (_LENGTH.itemsize + plane.dtype.itemsize) >= plane.nbytes:
         return None
     lengths, values = np.empty(runs, _LENGTH), np.empty(runs, plane.dtype)
-    runs_kernels.encode_runs(plane, before, lengths, values)
+    flag_runs_kernels.encode_runs(plane, before, lengths, values)
     return before.tobytes() + lengths.tobytes() + values.tobytes()
 
 
@@ -62,7 +62,7 @@ def decode(read: Callable[[NDArray[Any], int], None], n_rows: int, first: int, o
     bool
         False if the runs do not fill exactly these rows: the bytes are damaged.
     """
-    from imaging.pixels import runs_kernels
+    from imaging.pixels import flag_runs_kernels
 
     ends, total = np.empty(len(out) + 1, _START), np.empty(1, _START)
     read(ends, first * _START.itemsize)
@@ -74,4 +74,4 @@ def decode(read: Callable[[NDArray[Any], int], None], n_rows: int, first: int, o
     begin = (n_rows + 1) * _START.itemsize
     read(lengths, begin + int(ends[0]) * _LENGTH.itemsize)
     read(values, begin + int(total[0]) * _LENGTH.itemsize + int(ends[0]) * out.dtype.itemsize)
-    return bool(runs_kernels.decode_runs(lengths, values, out))
+    return bool(flag_runs_kernels.decode_runs(lengths, values, out))

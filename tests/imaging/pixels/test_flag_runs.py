@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from imaging.pixels import runs
+from imaging.pixels import flag_runs
 
 
 def decoded(packed: bytes, plane: np.ndarray, first: int, last: int) -> np.ndarray | None:
@@ -16,7 +16,7 @@ def decoded(packed: bytes, plane: np.ndarray, first: int, last: int) -> np.ndarr
         part[:] = np.frombuffer(packed, part.dtype, part.size, offset)
 
     out = np.full((last - first, plane.shape[1]), 7, plane.dtype)
-    return out if runs.decode(read, len(plane), first, out) else None
+    return out if flag_runs.decode(read, len(plane), first, out) else None
 
 
 @given(st.data())
@@ -26,7 +26,7 @@ def test_rows_come_back(data: st.DataObject) -> None:
     plane = np.repeat(few, 50, axis=1).astype(data.draw(st.sampled_from([np.uint8, np.uint16])))
     first = data.draw(st.integers(0, 6))
     last = data.draw(st.integers(first, 6))
-    packed = runs.encode(plane)
+    packed = flag_runs.encode(plane)
     assert packed is not None
     assert len(packed) < plane.nbytes
     np.testing.assert_array_equal(decoded(packed, plane, first, last), plane[first:last])
@@ -43,13 +43,13 @@ def test_rows_come_back(data: st.DataObject) -> None:
     ],
 )
 def test_what_is_stored_as_it_is(plane: np.ndarray) -> None:
-    assert runs.encode(plane) is None
+    assert flag_runs.encode(plane) is None
 
 
 def test_damaged_runs_are_noticed() -> None:
     plane = np.zeros((6, 100), np.uint16)
     plane[:, 40:] = 3
-    packed = runs.encode(plane)
+    packed = flag_runs.encode(plane)
     assert packed is not None
     at = 7 * 8  # the first length
     assert decoded(packed, plane, 0, 6) is not None
