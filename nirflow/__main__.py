@@ -13,6 +13,7 @@ def main() -> None:
     If a foreign package has the name of one of nirflow's, its file is reported, and the code is 1.
     """
     sys.excepthook = _report
+    sys.unraisablehook = _report_ignored
     try:
         from nirflow.own_packages import ForeignPackageError, require_own_packages
 
@@ -43,6 +44,16 @@ def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None
         _interrupted()
     else:
         sys.__excepthook__(kind, error, trace)
+
+
+def _report_ignored(ignored: Any) -> None:
+    """Interrupt again where a library's compiled code ignored the interrupt; report anything else as usual."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        import _thread
+
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _forget_working_folder() -> None:

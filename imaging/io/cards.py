@@ -170,6 +170,7 @@ class _Reader:
         """Add a card as FITS prescribes it; return whether its text continues."""
         keyword = parts[1]
         read = _value(parts, 2)
+        valid = valid and not _has_small_exponent(parts[4])
         return self._add(keyword, read._replace(problem=read.problem or problem), text if valid else "", text)
 
     def _unusual(self, text: str, valid: bool, problem: str) -> bool:
@@ -180,7 +181,7 @@ class _Reader:
         if parts := _HIERARCH.fullmatch(text):
             keyword, rest = " ".join(parts[1].upper().split()), parts[2]
             if strict := _VALUE_ONLY.fullmatch(rest):
-                read = _value(strict, 1)
+                read, valid = _value(strict, 1), valid and not _has_small_exponent(strict[3])
             else:
                 read, valid = _lenient(rest), False
         elif text[8:10] == "= " and re.fullmatch(r"[A-Z0-9_-]+ *", text[:8]):
@@ -250,6 +251,11 @@ def _value(parts: re.Match[str], first: int) -> _Read:
     if number is not None:
         return _number(number, comment)
     return _Read(None if truth is None else truth == "T", comment)
+
+
+def _has_small_exponent(number: str | None) -> bool:
+    """Return whether a number has the letter of its exponent in lower case, which FITS does not allow."""
+    return number is not None and number != number.upper()
 
 
 def _number(text: str, comment: str, problem: str = "") -> _Read:

@@ -267,7 +267,7 @@ def _align_on(
 
 
 def _priors(frames: Sequence[AlignInput], base: AlignInput, parameters: AlignParameters) -> list[Prior]:
-    """Return what the headers say about each frame's position on the reference."""
+    """Return what the headers record of each frame's position on the reference."""
     reach = priors.search_range(frames, parameters.max_search)
     moved = any(frame.facts.poffset or frame.facts.qoffset for frame in frames)
     scale = base.facts.readout.pixel_scale

@@ -123,7 +123,7 @@ class Alignment(BaseModel):
 
 
 def entry(frame: AlignInput, transform: Affine, **values: object) -> AlignEntry:
-    """Return the entry of a frame, with defaults for what is not given."""
+    """Return the entry of a frame, with defaults for missing values."""
     defaults: dict[str, object] = {
         "rms": 0.0, "uncertainty": 0.0, "n_matched": 0, "flux_scale": 1.0, "flux_error": None, "found_by": "",
         "wcs_error": None, "used": True, "reason": "",

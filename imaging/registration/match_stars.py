@@ -76,7 +76,7 @@ class MatchParameters(StepParameters):
 
 @dataclass(frozen=True)
 class Prior:
-    """What the headers say about a frame's position.
+    """What the headers record of a frame's position.
 
     Attributes
     ----------

@@ -57,7 +57,7 @@ def place_frame(
     stars, others
         Their stars with reliable positions, brightest first.
     prior
-        What the headers say.
+        What the headers record.
     parameters
         Transform and limits.
 
@@ -146,7 +146,7 @@ def _few_stars(
     won = matching.vote(a, b, reach)
     if not won.count or won.runner_up >= won.count:
         return None
-    # The level by chance over the complete frame: the box of few stars says nothing.
+    # The level by chance over the complete frame: the box of few stars has no meaning.
     level = len(a) * len(b) * matching.WINDOW**2 / (frame.shape[0] * frame.shape[1])
     windows = max(1.0, (2 * reach / matching.WINDOW) ** 2)
     if matching.at_least(won.count, level) * windows > _CONFIRMED:

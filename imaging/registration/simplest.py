@@ -34,8 +34,8 @@ def simplest_fit(
     """Fit the simplest transform from ``a`` to ``b`` that serves.
 
     A shift is first; with as many free parameters, a shift of positions that are turned and scaled as the headers
-    say. Rotation, similarity and affine transform follow. A more general one is taken if it fits significantly better
-    (F test of nested models) and moves a corner of the frame by more than ``least_move``.
+    record. Rotation, similarity and affine transform follow. A more general one is taken if it fits significantly
+    better (F test of nested models) and moves a corner of the frame by more than ``least_move``.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def score_stack(
     truth
         The night's truth.
     transparency
-        Transparency to which the stack was scaled; None: that of the reference if its header says that the frames
+        Transparency to which the stack was scaled; None: that of the reference if its header records that the frames
         were scaled by their stars, otherwise the mean of the frames used.
     """
     if transparency is None and stack.scaled_by == "stars":

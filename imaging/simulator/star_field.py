@@ -282,7 +282,7 @@ def render(
     rotation
         Position angle of the field, deg.
     smear
-        Length (pixels) and angle (from x to y, deg) of trailed stars; None: round stars.
+        Length (pixels) and angle (from x to y, deg) of trailed stars; None: stars that are not trailed.
 
     Returns
     -------

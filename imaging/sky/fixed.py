@@ -23,7 +23,7 @@ _SHARE: Final = 0.6
 _SIGNIFICANT: Final = 4.0
 #: Share of the frames that must see a place: few frames are explained by any image.
 _SEEN: Final = 0.6
-#: Share of the field from which a source leaves no place where the sky can be told from it.
+#: Share of the field from which a source leaves no place where the sky can be distinguished from it.
 _LARGEST: Final = 0.3
 #: Fewest known blocks among 3 x 3.
 _NEIGHBOURS: Final = 4

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imaging.sky import patterns, shapes
 from imaging.sky.fixed import fixed_to_the_sky
 
-#: Fewest frames whose structure can be told from that of a source.
+#: Fewest frames whose structure can be distinguished from that of a source.
 _FEWEST: Final = 3
 #: Correlation of neighbouring blocks up to which they hold nothing but noise about a plane.
 _CORRELATED: Final = 0.1
@@ -56,7 +56,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Structure:
-    """What is not common to the skies of a group.
+    """The parts of a group's skies that differ from frame to frame.
 
     Attributes
     ----------

@@ -152,7 +152,7 @@ def _checks(
 
 
 def _of(statistic, values: Sequence[float]) -> float:  # type: ignore[no-untyped-def]
-    """Return a statistic of the known values, NaN if there is none or it is not positive."""
+    """Return a statistic of the known values, NaN without any, or if it is not positive."""
     known = [v for v in values if math.isfinite(v)]
     value = float(statistic(known)) if known else math.nan
     return value if value > 0 else math.nan

@@ -181,7 +181,8 @@ def find_hits(
 
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
         found = list(pool.map(one, range(len(inputs))))
-    unmatched = tuple(f.name for f, one in zip(inputs, matched, strict=True) if one.slope is None)
+    few = len(inputs) < FEWEST  # nothing is compared
+    unmatched = () if few else tuple(f.name for f, m in zip(inputs, matched, strict=True) if m.slope is None)
     pixels, tested = _without_common(inputs, grid, template, [f[0] for f in found]), sum(f[1] for f in found)
     return Rejected(pixels, tested, unmatched, template, _together([one.on_grid[0] for one in matched]))
 

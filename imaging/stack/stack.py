@@ -236,7 +236,7 @@ def make_stack(
 
 
 def _unmatched(names: Sequence[str]) -> str:
-    """Return a note on the frames whose seeing could not be matched; empty if there are none."""
+    """Return a note on the frames whose seeing could not be matched; empty without such frames."""
     if not names:
         return ""
     return (

@@ -32,7 +32,7 @@ def test_first_run_makes_each_product_once(reduced: Run) -> None:
     assert reduced.report.left_out == ()
     assert reduced.kinds() == ["bpm", "dark", "flat", "image"]
     assert not any(p.reused for p in reduced.report.products)
-    expected = Counter(dark=1, bpm=1, flat=1, image=1, detrend=5, sky=2, detect=10, align=1)
+    expected = Counter(dark=1, bpm=1, flat=1, image=1, detrend=5, masks=1, sky=1, detect=5, align=1)
     assert reduced.built == expected
     assert reduced.count("failed") == reduced.count("reused") == Counter()
 

@@ -124,7 +124,7 @@ def test_the_progress_of_a_night_counts_the_steps_that_it_takes(reduced: Run, ni
     steps = [
         e.step for e in reduced.events if e.state in ("built", "reused", "failed") and e.step not in _QUIET
     ]
-    assert len(steps) == 3 + 2 * science + science + 4  # dark, mask, flat; then those of the single group
+    assert len(steps) == 3 + science + science + 4  # dark, mask, flat; then those of the single group
 
 
 def test_a_damaged_file_fails_the_housekeeping(

@@ -8,7 +8,7 @@ from imaging.parameters import StepParameters, parameter
 
 
 class Disturbances(StepParameters):
-    """Disturbances of a night. By default there are none.
+    """Disturbances of a night. By default, none.
 
     A course is either a range (two values), which the science frames cover evenly in a random order, or one
     value for each science frame.

@@ -44,7 +44,7 @@ def score_floor(
     stack, truth
         The product and its night.
     weights
-        Weights of the frames that the product's record gives; None: equal ones. They say how wide the stack's stars
+        Weights of the frames that the product's record gives; None: equal ones. They determine how wide its stars
         are, and with that how much of a star's light is in an aperture.
     scales
         Factors of the frames that the record gives. Where they differ, the frames were scaled to the transparency of

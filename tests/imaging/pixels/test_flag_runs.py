@@ -1,4 +1,4 @@
-"""Planes of flags as runs come back, whole and by rows; damaged runs are noticed."""
+"""Planes of flags as runs come back, complete and by rows; damaged runs are noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disturbances of a night: each does what the truth says, and nothing else changes."""
+"""The disturbances of a night: each does what the truth records, and nothing else changes."""
 
 from __future__ import annotations
 
