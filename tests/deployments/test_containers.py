@@ -191,7 +191,7 @@ def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dar
         psycopg.connect(pipeline.rpartition("/")[0] + "/prefect")
 
     for name in ("watcher", "worker", "server"):
-        grace = {"30s": 30, "1m": 60}[machine.services[name]["stop_grace_period"]]
+        grace = {"30s": 30, "1m": 60, "2m": 120}[machine.services[name]["stop_grace_period"]]
         assert machine.stop(name, grace) == 0, machine.log(name).read_text()[-3000:]
     logs = "".join(
         machine.log(name).read_text() for name in ("init", "server", "register", "worker", "watcher")

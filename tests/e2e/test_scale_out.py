@@ -238,7 +238,7 @@ def test_parts_of_the_cluster_die(
         assert report.failures == ()
         assert cluster.workers[0].poll() is not None
         assert len(next(one for one in report.products if one.kind == "image").inputs) == FEW["n_science"]
-        other = NightlyRequest(first=NIGHT, parameters=lab.parameters(stack={"low": 4.5}))
+        other = NightlyRequest(first=NIGHT, parameters=lab.parameters(stack={"low": 4.6}))
         with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler was lost"):
             cluster.run(nightly, other)
     # Without Dask the night is reduced where the run is.
