@@ -23,6 +23,8 @@ CLUSTER: Final = "nirflow.cluster="
 _ORPHAN_SECONDS: Final = 300.0
 #: The end of a note whose server holds the lock on it, and the most bytes of a note.
 _LOCKED: Final = "locked"
+#: Time that the processes of a killed server take to end, at most, s.
+_LINGER: Final = 3.0
 _NOTE_BYTES: Final = 1000
 
 
@@ -96,15 +98,13 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
     descriptor = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         there = os.pread(descriptor, _NOTE_BYTES, 0).decode(errors="replace").split()
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             raise StoreError(
                 f"The database in {cluster} runs on {there[0] if there else 'another machine'}, in a container or on a "
                 "machine whose processes are not visible here.",
                 remedy="Use it there, or stop it there (nirflow server stop). For several machines, name a separate "
                 "server in NIRFLOW_DATABASE_URL.",
-            ) from None
+            )
         here = [socket.gethostname(), _process_namespace()]
         if there and (cluster / "postmaster.pid").exists() and (why := _may_run_unseen(there, here, note)):
             raise StoreError(
@@ -117,6 +117,19 @@ def claimed(cluster: Path, note: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; of a server that was killed, wait for the last processes to end."""
+    give_up = time.monotonic() + _LINGER
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+        time.sleep(0.05)
 
 
 def _may_run_unseen(there: list[str], here: list[str], note: Path) -> str:
