@@ -27,7 +27,7 @@ def turned_header(p, q, degrees, error=(0.0, 0.0)):
     return Header(dict(cards) | {"CD1_1": -s * step, "CD1_2": c * step, "CD2_1": c * step, "CD2_2": s * step})
 
 
-def turned_frame(sky, name, p, q, degrees, *, told=None):
+def turned_frame(sky, name, p, q, degrees, *, stated=None):
     """A frame whose offsets P and Q are along its turned axes."""
     turn = Affine.turn(degrees, CENTRE, CENTRE)
     xy = sky.xy
@@ -40,11 +40,11 @@ def turned_frame(sky, name, p, q, degrees, *, told=None):
     table["x"] += dx
     table["y"] += dy
     table = table[(table["x"] > 5) & (table["x"] < 994) & (table["y"] > 5) & (table["y"] < 994)]
-    degrees_told = degrees if told is None else told
+    degrees_stated = degrees if stated is None else stated
     # The pointing in the unturned axes.
-    c, s = math.cos(math.radians(degrees_told)), math.sin(math.radians(degrees_told))
+    c, s = math.cos(math.radians(degrees_stated)), math.sin(math.radians(degrees_stated))
     north, east = c * q + s * p, -s * q + c * p
-    frame = dataclasses.replace(straight, catalogue=table, header=turned_header(east, north, degrees_told))
+    frame = dataclasses.replace(straight, catalogue=table, header=turned_header(east, north, degrees_stated))
     return frame, turn.then(Affine.shift(dx, dy))
 
 
@@ -59,12 +59,12 @@ def corner_errors(found, truths):
     return np.array(off)
 
 
-def half_turned(sky, degrees, told=None):
+def half_turned(sky, degrees, stated=None):
     frames, truths = [], {}
     for k, (p, q) in enumerate(DITHER):
         angle = degrees if k >= 3 else 0.0
-        said = None if told is None else (told if k >= 3 else 0.0)
-        frame, truth = turned_frame(sky, f"S{k}.fits", p, q, angle, told=said)
+        by_header = None if stated is None else (stated if k >= 3 else 0.0)
+        frame, truth = turned_frame(sky, f"S{k}.fits", p, q, angle, stated=by_header)
         frames.append(frame)
         truths[frame.name] = truth
     return frames, truths
@@ -84,10 +84,10 @@ def test_the_priors_of_a_turned_frame_are_its_transform():
 
 @pytest.mark.parametrize("seed", [61, 62, 63])
 @pytest.mark.parametrize(
-    ("degrees", "told"), [(1.5, None), (-12.0, None), (0.25, 0.0), (-0.3, 0.0), (1.5, 1.25)]
+    ("degrees", "stated"), [(1.5, None), (-12.0, None), (0.25, 0.0), (-0.3, 0.0), (1.5, 1.25)]
 )
-def test_a_field_that_turns_half_way_is_aligned(seed, degrees, told):
-    frames, truths = half_turned(Sky(n=160, seed=seed), degrees, told)
+def test_a_field_that_turns_half_way_is_aligned(seed, degrees, stated):
+    frames, truths = half_turned(Sky(n=160, seed=seed), degrees, stated)
     found = align(frames)
     assert len(found.used) == 6, [e.reason for e in found.left_out]
     off = corner_errors(found, truths)
