@@ -50,8 +50,10 @@ def _report_ignored(ignored: Any) -> None:
     """Interrupt again where a library's compiled code ignored the interrupt; report anything else as usual."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
         import _thread
+        import threading
 
-        _thread.interrupt_main()
+        # Later, because this function would be interrupted too.
+        threading.Timer(0.01, _thread.interrupt_main).start()
     else:
         sys.__unraisablehook__(ignored)
 
