@@ -76,6 +76,8 @@ def main() -> int:
         ):
             plain = fits.HDUList()
             for i, hdu in enumerate(packed):
+                if not hasattr(hdu, "data"):  # astropy hides a lack of memory as a corrupted HDU
+                    return _ended("it needs far more memory than its size explains, or an HDU is damaged")
                 kind = fits.PrimaryHDU if i == 0 else fits.ImageHDU
                 if isinstance(hdu, fits.BinTableHDU):
                     plain.append(hdu.copy())
