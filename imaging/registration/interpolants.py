@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final, Literal
 
 import numpy as np
@@ -56,33 +55,13 @@ def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64
     return out / out.sum(axis=-1, keepdims=True)
 
 
-def noise_correlation_factor(interpolant: Interpolant, dx: float, dy: float) -> float:
-    """Return how far resampling hides noise: true sigma of a large bin's mean over the one from VAR.
-
-    Interpolation by weights w that sum to 1 preserves the mean of a large bin, with the variance
-    of independent pixels s^2 / n; but the VAR of each output pixel is only s^2 sum(w^2). The covariance of
-    neighbours, which VAR does not contain, is the difference (Fruchter & Hook 2002, PASP 114, 144, section
-    7).
-
-    Parameters
-    ----------
-    interpolant
-        Name.
-    dx, dy
-        Shift in pixels; only the fractions matter.
-
-    Returns
-    -------
-    float
-        1 / sqrt(sum of w^2 in two dimensions), 1 for a shift by an integer number of pixels.
-    """
-    wx = weights(interpolant, dx - math.floor(dx))
-    wy = weights(interpolant, dy - math.floor(dy))
-    return float(1.0 / math.sqrt((wx**2).sum() * (wy**2).sum()))
-
-
 def mean_squared_weights(interpolant: Interpolant, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Return the mean, over positions, of the sum of the squares of an interpolant's weights.
+
+    Interpolation by weights w that sum to 1 preserves the mean of a large bin, with the variance of independent pixels
+    s^2 / n; but the VAR of each output pixel is only s^2 sum(w^2). The covariance of neighbours, which VAR does not
+    contain, is the difference (Fruchter & Hook 2002, PASP 114, 144, section 7): the true sigma of a large bin's mean
+    over the one from VAR is 1 / sqrt(sum(w^2)), which is 1 for a shift by an integer number of pixels.
 
     Parameters
     ----------

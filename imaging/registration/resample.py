@@ -21,7 +21,7 @@ from imaging.pixels.dq import DQ
 from imaging.pixels.fill import NOT_MEASURED, REACH, fill_gaps, find_gaps
 from imaging.registration import resample_kernels as kernels
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import TAPS, Interpolant, noise_correlation_factor, weights
+from imaging.registration.interpolants import TAPS, Interpolant, weights
 from imaging.registration.transform_kernels import transform_rows
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "RowSource",
     "array_source",
     "input_rows_needed",
-    "noise_correlation_factor",
     "resample_rows",
 ]
 

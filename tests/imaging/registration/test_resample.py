@@ -10,12 +10,11 @@ from scipy import ndimage
 
 from imaging.pixels.dq import DQ
 from imaging.registration.geometry import Affine, make_grid
-from imaging.registration.interpolants import TAPS, weights
+from imaging.registration.interpolants import TAPS, mean_squared_weights, weights
 from imaging.registration.resample import (
     ResampleParameters,
     array_source,
     input_rows_needed,
-    noise_correlation_factor,
     resample_rows,
 )
 from imaging.sources.measure import windowed_moments
@@ -146,7 +145,7 @@ def test_variance_at_a_turn_is_that_of_many_noise_frames():
 def test_noise_correlation_factor_is_that_of_large_bins(name):
     rng = np.random.default_rng(5)
     shift, parameters = (0.5, 0.3), ResampleParameters(interpolant=name)
-    factor = noise_correlation_factor(name, *shift)
+    factor = mean_squared_weights(name, *np.array(shift)[:, None]) ** -0.5
     bins = []
     for _ in range(25):
         sci, var, _ = run(rng.normal(size=(140, 140)), Affine.shift(*shift), parameters=parameters)
@@ -154,7 +153,7 @@ def test_noise_correlation_factor_is_that_of_large_bins(name):
     naive = np.sqrt(var[60, 60]) / 32
     # The bins' edges share pixels with their neighbours, which costs the mean a few per cent.
     assert np.std(bins) / naive == pytest.approx(factor, rel=0.12)
-    assert noise_correlation_factor(name, 2.0, -3.0) == pytest.approx(1.0)
+    assert mean_squared_weights(name, np.array([2.0]), np.array([-3.0])) ** -0.5 == pytest.approx(1.0)
 
 
 def test_a_bad_pixel_does_not_leak():
