@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
+from imaging.detrend.rows_in_place import ROW_STEP, SUMS, displaced_rows, sum_rows
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
@@ -25,7 +26,7 @@ from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_cou
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 3
+VERSION = 4
 
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
@@ -85,6 +86,12 @@ class DetrendParameters(CosmicRayParameters):
         "auto",
         "flag cosmic rays (DQ 8) in single frames; auto: in groups of fewer than five frames, whose stack "
         "cannot reject them well",
+    )
+    max_missing_pattern: float = parameter(
+        0.5,
+        "share of the flat's pixel-to-pixel pattern that rows may lack: more, and they are displaced, and the frame is "
+        "refused; 2 or more: never",
+        gt=0,
     )
 
     def for_group(self, frames: int) -> DetrendParameters:
@@ -178,7 +185,7 @@ def detrend(
     MissingCalibrationError
         If a required calibration is None, or has another configuration and is not overridden.
     FrameError
-        If no pixel is usable, or a calibration has another shape.
+        If no pixel is usable, rows are displaced, or a calibration has another shape.
     """
     parameters = parameters or DetrendParameters()
     threads = threads or thread_count()
@@ -194,6 +201,7 @@ def detrend(
 
     sci, var = np.empty(raw.shape, np.float32), np.empty(raw.shape, np.float32)
     dq = np.empty(raw.shape, np.uint16)
+    pattern = np.zeros((-(-raw.shape[0] // ROW_STEP), SUMS))
 
     def work(rows: slice) -> None:
         bad = None if bpm is None else _checked(raw, "bpm", bpm.bad_pixels(rows), rows)
@@ -207,9 +215,15 @@ def detrend(
             *_planes(raw, "flat", flat, rows, common_noise),
         ]
         _calibrate(*band, *planes)
+        if flat is not None:
+            some = slice(-rows.start % ROW_STEP, None, ROW_STEP)
+            noise = np.ascontiguousarray(flat.rows("VAR", rows)[some], np.float32)
+            first = (rows.start + some.start) // ROW_STEP
+            sum_rows(*(plane[some] for plane in band), planes[3][some], noise, pattern[first : first + len(noise)])
 
     fitting = rows_for(memory, raw.shape[1] * _BYTES, threads=threads)
     run_bands(work, raw.shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
+    _check_rows(raw.facts.name, pattern, flat, parameters)
     largest = (prepare_parameters or PrepareParameters()).largest_island
     islands = saturated_islands(dq, largest)
     if islands is not None:
@@ -238,6 +252,21 @@ def detrend(
         overridden=overridden,
     )
     return Detrended(sci, var, dq, level, metrics)
+
+
+def _check_rows(
+    name: str, pattern: NDArray[np.float64], flat: CalibrationFile | None, parameters: DetrendParameters
+) -> None:
+    """Raise an error if rows of the frame are not where the flat has them."""
+    found = displaced_rows(pattern, parameters.max_missing_pattern)
+    if found is not None and flat is not None:
+        raise FrameError(
+            name,
+            f"rows {found.first + 1} to {found.last + 1} lack {found.share:.0%} +- {found.error:.0%} of the pixel pattern "
+            f"of the flat {flat.facts.name}: pixels were lost, repeated or moved",
+            remedy="Copy the file again; or, if the flat is wrong, choose another, or set "
+            "detrend.max_missing_pattern=2.",
+        )
 
 
 def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, float]:

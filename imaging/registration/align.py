@@ -27,7 +27,7 @@ from imaging.registration.placement import place_frame
 from imaging.sources.detect import Flag
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 3
+VERSION = 4
 
 __all__ = [
     "AlignEntry",
@@ -95,6 +95,7 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
             for name, reason in odd.items()
         }
         found = Alignment(reference=found.reference, entries=tuple(entries[frame.name] for frame in frames))
+    found = _without_lonely(found, parameters)
     if _lies(found, parameters):
         logger.warning(
             "%s: its world coordinates, and so those of the stack, deviate by %.1f arcsec from the other frames.",
@@ -107,6 +108,26 @@ def align(frames: Sequence[AlignInput], parameters: AlignParameters | None = Non
     for one in found.left_out:
         logger.warning("%s is left out: %s", one.name, one.reason)
     return found
+
+
+def _without_lonely(found: Alignment, parameters: AlignParameters) -> Alignment:
+    """Return the alignment without frames that only their headers place, if stars place most of the others.
+
+    Such a frame is unlike the others, and would blur the stack by the error of its headers.
+    """
+    by_headers = [one for one in found.weak if one.n_matched == 0 and one.uncertainty > parameters.max_rms]
+    if not by_headers or 2 * (len(found.used) - len(found.weak)) <= len(found.used):
+        return found
+    lonely = {one.name for one in by_headers}
+    entries = tuple(
+        one.model_copy(update={
+            "used": False,
+            "reason": f"it has no stars to match, although most of the frames have: its headers alone place it to "
+            f"{one.uncertainty:.1f} px (limit {parameters.max_rms:g}, align.max_rms); {one.reason}",
+        }) if one.name in lonely else one
+        for one in found.entries
+    )  # fmt: skip
+    return Alignment(reference=found.reference, entries=entries)
 
 
 def _align(frames: Sequence[AlignInput], parameters: AlignParameters) -> Alignment:

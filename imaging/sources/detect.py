@@ -23,7 +23,7 @@ from imaging.sources.background import Background, measure_background
 from imaging.sources.measure import FWHM_PER_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 
 class Flag(IntFlag):
@@ -64,6 +64,8 @@ _SHARP: Final = 0.7
 #: fraction of it, is not a source: for a star of 2.5 px FWHM that neighbour has 0.5 of the highest pixel, or
 #: more.
 _SPIKE, _SPIKE_SHARE = 10.0, 0.35
+#: Part of the aperture that may be without data; a source that lacks more is cut by an edge.
+_AT_THE_EDGE: Final = 0.05
 #: Assumed seeing if no star allows a measurement, px.
 _FALLBACK_FWHM: Final = 4.0
 #: A blend is split if the lower peak is this many (smoothed) sigmas above the saddle.
@@ -237,7 +239,8 @@ def _photometry(
     flux, area = np.empty(n), np.empty(n)
     bits, core_bits = np.empty(n, np.uint16), np.empty(n, np.uint16)
     positions = np.column_stack([table["x"], table["y"]])
-    measure.aperture_sums(plane, dq, positions, radius, core, flux, area, bits, core_bits)
+    lost, outside = np.empty(n), int(DQ.NO_DATA | DQ.UNILLUMINATED)
+    measure.aperture_sums(plane, dq, positions, radius, core, outside, flux, area, bits, core_bits, lost)
     rms = _at(background, positions)
     light = np.maximum(flux, 0.0)
     out["flux"] = flux
@@ -249,9 +252,10 @@ def _photometry(
     sigma = np.maximum(table["fwhm"], 1.0) / FWHM_PER_SIGMA
     safe = np.maximum(light, 1e-9)
     out["error"] = sigma * np.sqrt(1.0 / safe + 8.0 * np.pi * (sigma * rms / safe) ** 2)
-    outside = int(DQ.NO_DATA | DQ.UNILLUMINATED)
-    out["flags"] |= np.where(bits & outside, Flag.EDGE, 0)
-    out["flags"] |= np.where(core_bits & int(DQ.BAD_PIXEL | DQ.COSMIC_RAY | DQ.OVERLAP), Flag.BAD_PIXEL, 0)
+    # Single pixels without data are like bad pixels: those in the wings are interpolated well.
+    bad = outside | int(DQ.BAD_PIXEL | DQ.COSMIC_RAY | DQ.OVERLAP)
+    out["flags"] |= np.where(lost > _AT_THE_EDGE, Flag.EDGE, 0)
+    out["flags"] |= np.where(core_bits & bad, Flag.BAD_PIXEL, 0)
     out["flags"] |= np.where(bits & int(DQ.NON_LINEAR), Flag.NON_LINEAR, 0)
     out["flags"] |= np.where(bits & int(DQ.SATURATED), Flag.SATURATED, 0)
     return out

@@ -133,7 +133,9 @@ def _core_sigma(plane, x, y, sigma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def aperture_sums(plane, dq, positions, radius, core, fluxes, areas, bits, core_bits):  # type: ignore[no-untyped-def]
+def aperture_sums(  # type: ignore[no-untyped-def]
+    plane, dq, positions, radius, core, unmeasured, fluxes, areas, bits, core_bits, lost
+):
     """Compute sums within circles, and the data quality bits inside.
 
     A pixel that is cut by the circle counts with the fraction of its 5 x 5 sub-pixels inside.
@@ -148,18 +150,22 @@ def aperture_sums(plane, dq, positions, radius, core, fluxes, areas, bits, core_
         Centres x, y.
     radius, core : float
         Radius of the circle and of the inner circle for ``core_bits``, px.
+    unmeasured : int
+        Bits of pixels that have no measurement.
     fluxes, areas : float64 (n,)
         Written: the sum, and the number of pixels summed.
     bits, core_bits : uint16 (n,)
         Written: the OR of the bits inside the circle, and inside the inner one. If the circle extends beyond
         the frame, ``bits`` has 16 (no data).
+    lost : float64 (n,)
+        Written: the part of the circle that is beyond the frame or has a bit of ``unmeasured``.
     """
     ny, nx = plane.shape
     for k in range(len(positions)):
         x, y = positions[k, 0], positions[k, 1]
         x0, x1 = int(np.ceil(x - radius - 0.5)), int(np.floor(x + radius + 0.5))
         y0, y1 = int(np.ceil(y - radius - 0.5)), int(np.floor(y + radius + 0.5))
-        total, area, seen, inner = 0.0, 0.0, 0, 0
+        total, area, good, seen, inner = 0.0, 0.0, 0.0, 0, 0
         if x0 < 0 or y0 < 0 or x1 >= nx or y1 >= ny:
             seen = 16
         for j in range(max(0, y0), min(ny, y1 + 1)):
@@ -180,6 +186,9 @@ def aperture_sums(plane, dq, positions, radius, core, fluxes, areas, bits, core_
                     total += share * plane[j, i]
                     area += share
                     seen |= int(dq[j, i])
+                    if int(dq[j, i]) & unmeasured == 0:
+                        good += share
                     if distance <= core:
                         inner |= int(dq[j, i])
         fluxes[k], areas[k], bits[k], core_bits[k] = total, area, seen, inner
+        lost[k] = 1.0 - good / (np.pi * radius * radius)

@@ -180,3 +180,22 @@ def test_sky_level_looks_past_stars_and_flags():
     assert level == pytest.approx(1000, abs=1.0)  # the unclipped median is 1005
     assert noise == pytest.approx(30, rel=0.25)
     assert np.isnan(sky_level(sci, np.full_like(dq, DQ.BAD_PIXEL))[0])
+
+
+def test_a_frame_whose_rows_are_displaced_is_refused(write_raw, facts):
+    shape = (128, 256)
+    facts = facts.model_copy(update={"section": "[1:256,1:128]"})
+    rng = np.random.default_rng(6)
+    response = (1 + 0.02 * rng.standard_normal(shape)).astype(np.float32)
+    planes = {"SCI": response, "VAR": np.full(shape, 1e-6, np.float32), "DQ": np.zeros(shape, np.uint16)}
+    flat = Calibration(facts.model_copy(update={"kind": "flat", "name": "lamp.fits"}), planes)
+    parameters = DetrendParameters(allow_missing=("dark", "bpm"), override=("flat",))
+    adu = (4000 * response + rng.normal(0, 30, shape)).astype(np.int32)
+    with open_raw(write_raw("good.fits", data=adu[np.newaxis]), shape=None) as good:
+        detrend(good, dark=None, flat=flat, bpm=None, parameters=parameters)
+    adu[70:] = np.roll(adu[70:].reshape(-1), 31).reshape(-1, shape[1])
+    with open_raw(write_raw("moved.fits", data=adu[np.newaxis]), shape=None) as moved:
+        with pytest.raises(FrameError, match=r"moved\.fits: rows \d+ to 128 lack .* the flat lamp\.fits.*Copy the file"):
+            detrend(moved, dark=None, flat=flat, bpm=None, parameters=parameters)
+        anyway = parameters.model_copy(update={"max_missing_pattern": 2.0})
+        detrend(moved, dark=None, flat=flat, bpm=None, parameters=anyway)

@@ -13,6 +13,7 @@ from imaging.registration.align import AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine
 from imaging.registration.priors import prior_from_telescope, prior_from_wcs
 from imaging.simulator import camera
+from imaging.sources.detect import Flag
 from tests.imaging.registration.test_align import DITHER, Sky, header
 
 CENTRE = 499.5
@@ -169,6 +170,20 @@ def test_without_stars_the_world_coordinates_place_a_frame_and_it_is_marked(capl
     assert all("telescope's offsets" in e.reason for e in placed)
     assert "without enough stars" in caplog.text
     assert len(found.weak) == 3
+
+
+def test_one_frame_without_stars_is_unlike_the_others_and_left_out(caplog):
+    sky = Sky(n=40, seed=82)
+    frames = [sky.frame(f"S{k}.fits", *DITHER[k], strangers=0) for k in range(4)]
+    for frame in frames:
+        frame.catalogue["snr"] = 20.0  # none is so bright that it has to be in another frame
+    frames[2].catalogue["flags"] = int(Flag.BAD_PIXEL)
+    found = align(frames)
+    assert [one.name for one in found.left_out] == ["S2.fits"]
+    assert "no stars to match, although most of the frames have" in found.left_out[0].reason
+    assert "align.max_rms" in found.left_out[0].reason
+    assert "S2.fits is left out" in caplog.text
+    assert len(align(frames, AlignParameters(max_rms=2.0)).used) == 4
 
 
 def test_without_stars_and_world_coordinates_the_offsets_place_a_frame():

@@ -197,6 +197,21 @@ def test_flags():
     assert ray & (Flag.SHARP | Flag.UNMEASURED)
 
 
+def test_single_pixels_without_data_spoil_only_the_cores_that_they_hit(field):
+    sci, dq, x, *_ = field
+    rng = np.random.default_rng(3)
+    lost = rng.random(sci.shape) < 0.008
+    sci, dq = np.where(lost, np.nan, sci).astype(np.float32), np.where(lost, dq | DQ.NO_DATA, dq)
+    table = detect(sci, dq.astype(np.uint16)).catalogue
+    whole = detect(*field[:2]).catalogue
+    pairs = [(a, whole[np.argmin(np.hypot(whole["x"] - a["x"], whole["y"] - a["y"]))]) for a in table]
+    good = [(a, b) for a, b in pairs if a["flags"] == 0 and b["flags"] == 0]
+    assert len(good) >= 0.5 * np.count_nonzero(whole["flags"] == 0)
+    off = np.array([np.hypot(a["x"] - b["x"], a["y"] - b["y"]) / b["error"] for a, b in good])
+    assert np.median(off) < 0.5
+    assert not any(a["flags"] & Flag.EDGE for a, b in pairs if not b["flags"] & Flag.EDGE)
+
+
 def test_hot_pixels_and_cosmic_rays_of_a_pixel_or_two_are_no_sources(field):
     sci, dq, x, *_ = field
     sci, dq = sci.copy(), dq.copy()

@@ -79,8 +79,8 @@ def test_the_noise_of_apertures_of_all_sizes_follows() -> None:
     rng = np.random.default_rng(8)
     places = rng.uniform(20, [SHAPE[1] - 20, SHAPE[0] - 20], (1500, 2))
     for radius in (2.0, 5.0, 8.0, 12.0):
-        sums, areas = np.empty(len(places)), np.empty(len(places))
+        sums, areas, lost = (np.empty(len(places)) for _ in range(3))
         bits, core = np.empty(len(places), np.uint16), np.empty(len(places), np.uint16)
-        aperture_sums(sci, dq, places, radius, 1.0, sums, areas, bits, core)
+        aperture_sums(sci, dq, places, radius, 1.0, 0, sums, areas, bits, core, lost)
         expected = np.sqrt(areas * NOISE**2 + (areas * error) ** 2)
         assert np.std(sums / expected) == pytest.approx(1.0, abs=0.12)
