@@ -12,6 +12,7 @@ from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.header import Header
 from imaging.io.raw_file import read_headers
+from imaging.listed import counted
 from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table
@@ -278,8 +279,8 @@ def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tupl
     if not parameters.detrend.misses_hits(len(inputs)):
         return ()
     return (
-        f"a stack of {len(inputs)} frames rejects cosmic rays poorly, and they were not flagged in its frames: "
-        "detrend.cosmic_rays=always does that",
+        f"a stack of {counted(len(inputs), 'frame')} rejects cosmic rays poorly, and they were not flagged in its "
+        "frames: detrend.cosmic_rays=always does that",
     )
 
 

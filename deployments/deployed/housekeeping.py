@@ -18,6 +18,7 @@ from deployments.deployed.requests import HousekeepingRequest
 from deployments.deployed.run_user import operator_of_run
 from deployments.settings.all_settings import Settings
 from imaging.errors import NirflowError
+from imaging.listed import counted
 from tasks.support.artifacts import plain, publish_markdown
 from tasks.support.best_effort import best_effort
 
@@ -97,7 +98,8 @@ def housekeeping(request: HousekeepingRequest = HousekeepingRequest()) -> State[
     _publish(housekept, verified)
     if housekept.damaged:
         raise DamagedStoreError(
-            f"{len(housekept.damaged)} products are missing or damaged: {'; '.join(housekept.damaged)}.",
+            f"{counted(len(housekept.damaged), 'product is', 'products are')} missing or damaged: "
+            f"{'; '.join(housekept.damaged)}.",
             remedy=f"{verified.doubt} Mount the disk or correct NIRFLOW_OBJECTS_URL."
             if verified and verified.doubt
             else "nirflow cal verify --repair restores them from copies, or has them made again.",

@@ -11,6 +11,7 @@ from flows.recipes.night_plan import Planning
 from flows.recipes.submissions import Submissions
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import ProductKind
+from imaging.listed import counted
 from tasks.dark import build_dark
 from tasks.support.references import FrameSet, LeftOut
 
@@ -38,8 +39,9 @@ class DarkRecipe(KindRecipe[FrameSet]):
                     LeftOut(
                         name=", ".join(group.members),
                         noun="group",
-                        reason=f"{len(group.members)} darks of {group.exposure_time:g} s with {group.read_pairs} "
-                        f"read pairs and {group.coadds} coadds; a master dark needs {least}",
+                        reason=f"{counted(len(group.members), 'dark')} of {group.exposure_time:g} s with "
+                        f"{counted(group.read_pairs, 'read pair')} and {counted(group.coadds, 'coadd')}; a master dark "
+                        f"needs {least}",
                         remedy="Take more, or lower dark.min_frames.",
                     )
                 )

@@ -210,16 +210,14 @@ def detrend(
             raw.rows(rows), raw.facts, bpm=bad, pedestal=pedestal, linearise=parameters.linearise,
             parameters=prepare_parameters, out=band,
         )  # fmt: skip
-        planes = [
-            *_planes(raw, "dark", dark, rows, common_noise),
-            *_planes(raw, "flat", flat, rows, common_noise),
-        ]
-        _calibrate(*band, *planes)
+        flat_planes = _planes(raw, "flat", flat, rows, common_noise)
+        _calibrate(*band, *_planes(raw, "dark", dark, rows, common_noise), *flat_planes)
         if flat is not None:
-            some = slice(-rows.start % ROW_STEP, None, ROW_STEP)
+            first = -(-rows.start // ROW_STEP)
+            some = slice(first * ROW_STEP - rows.start, None, ROW_STEP)
             noise = np.ascontiguousarray(flat.rows("VAR", rows)[some], np.float32)
-            first = (rows.start + some.start) // ROW_STEP
-            sum_rows(*(plane[some] for plane in band), planes[3][some], noise, pattern[first : first + len(noise)])
+            out = pattern[first : first + len(noise)]
+            sum_rows(band[0][some], band[1][some], band[2][some], flat_planes[0][some], noise, out)
 
     fitting = rows_for(memory, raw.shape[1] * _BYTES, threads=threads)
     run_bands(work, raw.shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
@@ -262,8 +260,8 @@ def _check_rows(
     if found is not None and flat is not None:
         raise FrameError(
             name,
-            f"rows {found.first + 1} to {found.last + 1} lack {found.share:.0%} +- {found.error:.0%} of the pixel pattern "
-            f"of the flat {flat.facts.name}: pixels were lost, repeated or moved",
+            f"rows {found.first + 1} to {found.last + 1} lack {found.share:.0%} +- {found.error:.0%} of the "
+            f"pixel pattern of the flat {flat.facts.name}: pixels were lost, repeated or moved",
             remedy="Copy the file again; or, if the flat is wrong, choose another, or set "
             "detrend.max_missing_pattern=2.",
         )

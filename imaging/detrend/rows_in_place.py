@@ -99,8 +99,8 @@ def displaced_rows(sums: NDArray[np.float64], largest: float) -> Displaced | Non
     """Return the rows whose pixels are not where the flat has them; None without any.
 
     The slope of the differences of neighbours against those of the inverse flat is 0 for pixels in place and 1 for
-    others. The noise of the flat itself gives the slope noise / pattern (squared), which is subtracted. Tried are groups
-    of rows, and all rows from each one to the end; of those with too much the most significant is returned.
+    others. The noise of the flat itself gives the slope noise / pattern (squared), which is subtracted. Tried are
+    groups of rows, and all rows from each one to the end; the most significant of those with too much is returned.
 
     Parameters
     ----------

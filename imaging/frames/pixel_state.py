@@ -36,8 +36,13 @@ class PixelState(BaseModel):
         found = []
         if self.no_data > 0:
             found.append(
-                f"{self.no_data:.2%} of the pixels have no data (undefined, unread or impossible) and are flagged"
+                f"{_share(self.no_data)} of the pixels have no data (undefined, unread or impossible) and are flagged"
             )
         if self.saturated >= _SATURATED:
-            found.append(f"{self.saturated:.2%} of the pixels are saturated and are flagged")
+            found.append(f"{_share(self.saturated)} of the pixels are saturated and are flagged")
         return tuple(found)
+
+
+def _share(fraction: float) -> str:
+    """Return a fraction above 0 as text."""
+    return f"{fraction:.2%}" if fraction >= 1e-4 else "less than 0.01%"

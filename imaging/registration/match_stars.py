@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.listed import counted
 from imaging.parameters import StepParameters, parameter
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
@@ -123,7 +124,7 @@ def match_stars(
     least = max(parameters.min_matches, matching.LEAST_STARS[parameters.transform])
     for who, table in ((frame.name, stars), (f"the reference {base.name}", others)):
         if len(table) < least:
-            return "", f"{who} has {len(table)} stars to match, {least} are needed"
+            return "", f"{who} has {counted(len(table), 'star')} to match, {least} are needed"
     shift_only = parameters.transform == "shift"
     near = parameters.prior_tolerance / base.facts.readout.pixel_scale
     turned = priors.without_shift(prior.wcs, frame.shape) if prior.wcs is not None else Affine()
@@ -205,7 +206,7 @@ def _match(
         tolerance = (2 if k == 0 else 1) * parameters.tolerance
         i, j = matching.pair_up(moved_by(transform, a), b, tolerance)
         if len(i) < least:
-            return f"{len(i)} stars match, {least} are needed"
+            return f"{len(i)} of the {least} stars that are needed match"
         fitted = _fit(a[i], b[j], np.hypot(errors[0][i], errors[1][j]), turned, frame.shape, parameters)
         transform = fitted.transform
         if k > 1 and len(i) == pairs:

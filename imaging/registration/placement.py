@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.listed import counted
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
 from imaging.registration.entries import AlignEntry, AlignInput, entry
@@ -113,7 +114,7 @@ def _by_headers(
     a, b = positions_of(frame.catalogue), positions_of(base.catalogue)
     if problem := _contradiction(frame, base, a, b, transform, reach, parameters):
         return problem
-    present = f"{len(stars)} stars to match, {len(others)} in the reference"
+    present = f"{counted(len(stars), 'star')} to match, {len(others)} in the reference"
     if few:
         return entry(
             frame, transform, rms=few.rms, uncertainty=few.uncertainty, n_matched=few.n,

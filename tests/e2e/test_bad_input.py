@@ -66,16 +66,16 @@ _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("S20131121S0815.fits", OBJECT, {"OBSTYPE": "MASK"}, ("OBSTYPE", "MASK", "one of")),
     (
         "S20131122S0820.fits", DARK, {"LNRS": 1, "NREADS": 1},
-        ("1 darks of 120 s with 1 read pairs", "needs 3", "dark.min_frames"),
+        ("1 dark of 120 s with 1 read pair ", "needs 3", "dark.min_frames"),
     ),
-    ("S20131122S0821.fits", DARK, {"EXPTIME": 60.0}, ("1 darks of 60 s with 8 read pairs", "needs 3")),
+    ("S20131122S0821.fits", DARK, {"EXPTIME": 60.0}, ("1 dark of 60 s with 8 read pairs", "needs 3")),
     (
         "S20131122S0822.fits", LAMP, {"LNRS": 4, "NREADS": 4},
         ("lamp-on flats in Y of 20 s with 4 read pairs, without lamp-offs", "read mode"),
     ),
     (
         "S20131129S0823.fits", "S20131121S0369.fits", {"LNRS": 4, "NREADS": 4, "DATE_OBS": "2013-11-28"},
-        ("1 darks of 2 s with 4 read pairs", "needs 3"),
+        ("1 dark of 2 s with 4 read pairs", "needs 3"),
     ),
     ("S20131121S0090.fits", OBJECT, {"pixels": _starless}, ("0 stars to match", "3 are needed")),
 )  # fmt: skip

@@ -164,7 +164,7 @@ def test_a_single_frame_of_another_read_mode_replaces_nothing() -> None:
     assert made.of("flat") == plan(y_night()).of("flat")
     reasons = {one.name: one.reason for one in made.left_out}
     assert "without lamp-offs of the same exposure, read mode" in reasons["onY20_4_0.fits"]
-    assert "1 darks of 2 s with 4 read pairs" in reasons["dark2_4_0.fits"]
+    assert "1 dark of 2 s with 4 read pairs" in reasons["dark2_4_0.fits"]
 
 
 def test_lamp_ons_without_any_lamp_offs_still_make_a_flat() -> None:

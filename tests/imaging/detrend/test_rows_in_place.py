@@ -48,7 +48,7 @@ def doubled(row):
 
 
 @pytest.mark.parametrize(
-    "change, first",
+    ("change", "first"),
     [(shifted(1, 1), 0), (shifted(257, 300), 300), (shifted(511, 440), 440), (doubled(100), 100)],
     ids=["by one pixel", "from the middle", "the last rows", "a row twice"],
 )
@@ -58,7 +58,9 @@ def test_displaced_rows_are_found(change, first, level):
     assert found is not None
     assert abs(found.first - first) <= 24
     assert found.last == SHAPE[0] - 1
-    neighbours = 0.5 if change(np.eye(*SHAPE))[200, 201] else 0.0  # of a shift by one pixel the pattern has a half
+    neighbours = (
+        0.5 if change(np.eye(*SHAPE))[200, 201] else 0.0
+    )  # of a shift by one pixel the pattern has a half
     assert found.share == pytest.approx(1.0 + neighbours, abs=max(0.1, 4 * found.error))
 
 

@@ -198,7 +198,7 @@ def test_flags():
 
 
 def test_single_pixels_without_data_spoil_only_the_cores_that_they_hit(field):
-    sci, dq, x, *_ = field
+    sci, dq, *_ = field
     rng = np.random.default_rng(3)
     lost = rng.random(sci.shape) < 0.008
     sci, dq = np.where(lost, np.nan, sci).astype(np.float32), np.where(lost, dq | DQ.NO_DATA, dq)
