@@ -4,8 +4,8 @@ No data have pixels that are undefined (not finite, BLANK), impossible (far outs
 unread: in a run of one value along a row, longer than noise allows. `unread` is also what the preparation of a frame
 uses to set `DQ.NO_DATA`, so that a figure here and the flags in a product mean the same pixels.
 
-Not detectable from one raw frame are rows shifted within it (`imaging.detrend.rows_in_place` finds them by the flat), and
-wrong values with the noise of right ones.
+Not detectable from one raw frame are rows shifted within it (`imaging.detrend.rows_in_place` finds them by the flat),
+and wrong values with the noise of right ones.
 """
 
 from __future__ import annotations
