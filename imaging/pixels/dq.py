@@ -24,16 +24,14 @@ class DQ(IntFlag):
 
 
 #: A pixel with one of these bits has no measurement of the sky.
-UNUSABLE = (
-    DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED | DQ.GLOW
-)  # fmt: skip
+#: `DQ.GLOW` is not among them: the glow was subtracted.
+UNUSABLE = DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED
 
 #: Levels of badness, least bad first: a stack uses the inputs at the lowest level that any input has.
-#: Non-linear and saturated pixels hold a (poor) measurement and count as good here.
+#: Non-linear and saturated pixels hold a (poor) measurement and count as good here, as do those whose glow was removed.
 LEVELS: tuple[DQ, ...] = (
     DQ.COSMIC_RAY,
     DQ.OVERLAP,
-    DQ.GLOW,
     DQ.BAD_PIXEL,
     DQ.UNILLUMINATED,
     DQ.NO_DATA,

@@ -31,7 +31,7 @@ def test_shadow_and_glow_are_flagged_and_little_else(centre):
     assert deficit is not None
     dq = np.zeros(sci.shape, np.uint16)
     found = outline(sci - np.float32(LEVEL), dq, deficit, BLOCK, LEVEL)
-    found.flag(dq, 0)
+    found.remove(sci.copy(), dq, 0)
     assert (dq[distance < RADIUS] & DQ.UNILLUMINATED).all()
     assert not (dq[distance > RADIUS + 25] & DQ.UNILLUMINATED).any()
     lit = (distance > RADIUS) & (distance < RADIUS + 0.6 * RADIUS * np.log(0.03 / 0.005))
@@ -46,9 +46,9 @@ def test_bits_are_set_in_bands_as_in_the_frame():
     deficit = find_deficit(in_blocks(sci), 0.1)
     whole, parts = np.zeros((2, *sci.shape), np.uint16)
     found = outline(sci - np.float32(LEVEL), whole, deficit, BLOCK, LEVEL)
-    found.flag(whole, 0)
+    found.remove(sci.copy(), whole, 0)
     for first in range(0, SIZE, 48):
-        found.flag(parts[first : first + 48], first)
+        found.remove(sci[first : first + 48].copy(), parts[first : first + 48], first)
     assert np.array_equal(whole, parts)
 
 
