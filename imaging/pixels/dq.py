@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +36,9 @@ LEVELS: tuple[DQ, ...] = (
     DQ.NO_DATA,
 )
 
-#: Bits that Gemini's software defines; it takes a pixel with any other bit for bad.
-_GEMINI: Final = np.uint16(sum(int(bit) for bit in DQ if bit is not DQ.GLOW))
-
-
 def gemini_bits(dq: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Return a data quality plane with Gemini's bits only, for export to software that knows no others."""
-    return np.asarray(dq & _GEMINI, np.uint16)
+    """Return a data quality plane without `DQ.GLOW`.
+
+    Gemini's software does not define that bit, and takes a pixel with an undefined bit for bad.
+    """
+    return np.asarray(dq & ~np.uint16(DQ.GLOW), np.uint16)

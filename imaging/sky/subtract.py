@@ -100,7 +100,7 @@ class SkyMetrics(Metrics):
     channel_rms: float = figure("rms of the offsets of the readout channels, removed", unit="electron")
     row_rms: float = figure("rms of the offsets of the rows, removed", unit="electron")
     vignetted: int = figure("pixels in the shadow of the guide probe (DQ 64)")
-    glow: int = figure("pixels in the glow of the guide probe (DQ 128)")
+    glow: int = figure("pixels from which the glow of the guide probe was subtracted")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
     without_sky: int = figure("good pixels without any sky (DQ 16)")
 
