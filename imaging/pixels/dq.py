@@ -36,6 +36,7 @@ LEVELS: tuple[DQ, ...] = (
     DQ.NO_DATA,
 )
 
+
 def gemini_bits(dq: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Return a data quality plane without `DQ.GLOW`.
 

@@ -91,8 +91,8 @@ def write_product(
     path
         The file; an existing one is replaced (`imaging.products.placing.place_product` does not replace).
     image
-        Planes and headers. DQ is written without `DQ.GLOW`, of which a plane GLOW is made. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
-        software takes every additional image for a mask.
+        Planes and headers. DQ is written without `DQ.GLOW`, of which a plane GLOW is made. A bad pixel mask becomes
+        one uint8 image, SCI, and a table of reasons: other software takes every additional image for a mask.
     record
         What the product is, its inputs and processing.
     object_mask

@@ -1,9 +1,10 @@
 """The kernel that turns the template's stars into those of a frame: its seeing, transparency and small shifts.
 
 The frame is expected to be the template convolved with a sum of a few fixed kernels (Alard & Lupton 1998, ApJ 503,
-325): a point, four to six Gaussians, and the first of these times x, y, x^2 - y^2 and x y. The coefficients are fitted to the
-pixels of bright stars. Negative ones sharpen: no frame has to be broader than the template. Sharpening needs Gaussians
-of several widths; with two, a frame of 0.75 times the template's width deviates by a quarter of its gradients.
+325): a point, four to six Gaussians, and the first of these times x, y, x^2 - y^2 and x y. The coefficients are
+fitted to the pixels of bright stars. Negative ones sharpen: no frame has to be broader than the template. Sharpening
+needs Gaussians of several widths; with two, a frame of 0.75 times the template's width deviates by a quarter of its
+gradients.
 """
 
 from __future__ import annotations

@@ -313,7 +313,15 @@ def _refined(frames: _Frames, template: Template, matched: Sequence[Matching], o
         for j, i in enumerate(frames.order[:count]):
             kinds = template.kinds if j < frames.sharp and not only else partial
             predict_rows(
-                template.median, kinds, matched[i].on_grid, home, 1, rows.start, np.float32(1.0), models[j], state
+                template.median,
+                kinds,
+                matched[i].on_grid,
+                home,
+                1,
+                rows.start,
+                np.float32(1.0),
+                models[j],
+                state,
             )
         median_difference(
             sci, dq, models, template.kinds[rows], suspect, frames.sharp, FEWEST, only, median[rows]

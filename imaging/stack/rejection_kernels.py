@@ -61,9 +61,9 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
         Rows whose outliers are wanted; one more row on each side, if the frame has it, is only a neighbour.
     limits : float64 (11,)
         low and high threshold (sigma), threshold next to an outlier (sigma), fraction of the gradient, the same at
-        peaks, and where some of the sharpest frames are missing, its share next to an outlier, fraction of the brightness where the
-        template is not trusted, least variance, and variance of the template over that of the frame, on sky and
-        under sources.
+        peaks, and where some of the sharpest frames are missing, its share next to an outlier, fraction of the
+        brightness where the template is not trusted, least variance, and variance of the template over that of the
+        frame, on sky and under sources.
     out : uint8 (rows, nx)
         Written: 1 for outliers (also outside [first, last)).
 
@@ -72,7 +72,19 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
     tested : int
         Pixels with a value and an expectation in [first, last).
     """
-    low, high, near, usual_slope, peak_slope, edge_slope, near_share, distrust, floor, on_sky, under_source = limits
+    (
+        low,
+        high,
+        near,
+        usual_slope,
+        peak_slope,
+        edge_slope,
+        near_share,
+        distrust,
+        floor,
+        on_sky,
+        under_source,
+    ) = limits
     ny, nx = sci.shape
     tested = 0
     for y in range(ny):

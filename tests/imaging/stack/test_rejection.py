@@ -75,7 +75,8 @@ def covered(inputs, least):
     planes = []
     for dx, dy in shifts:
         inside = [
-            (u + dx - a > 2) & (u + dx - a < SIZE - 3) & (v + dy - b > 2) & (v + dy - b < SIZE - 3) for a, b in shifts
+            (u + dx - a > 2) & (u + dx - a < SIZE - 3) & (v + dy - b > 2) & (v + dy - b < SIZE - 3)
+            for a, b in shifts
         ]
         planes.append(np.sum(inside, axis=0) >= least)
     return np.stack(planes)

@@ -50,6 +50,4 @@ def test_a_halo_is_no_lack_of_light():
 
 def test_without_sky_there_is_no_level():
     sci, dq = field(240)
-    assert np.isnan(
-        zero_level(sci, np.ones_like(sci), dq, np.ones(sci.shape, np.uint8), FWHM)
-    )
+    assert np.isnan(zero_level(sci, np.ones_like(sci), dq, np.ones(sci.shape, np.uint8), FWHM))
