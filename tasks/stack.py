@@ -23,6 +23,7 @@ from imaging.sources.objcat import COLUMNS, object_catalogue
 from imaging.stack.background_error import background_error
 from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
 from imaging.stack.stack import VERSION, StackInput, StackResult, make_stack
+from imaging.stack.zero_level import raise_to_zero
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
@@ -177,6 +178,7 @@ def build_stack(
             memory=workspace.memory,
         )
         sources = detect(result.sci, result.dq, parameters.detect)
+        raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
         names = tuple(entry.name for entry in used)
         skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
         reference = next(i for i in inputs if i.name == alignment.reference)
@@ -190,6 +192,7 @@ def build_stack(
             registration=_registration(used),
             weakly_aligned=len(alignment.weak),
             seeing=float(sources.seeing) if np.isfinite(sources.seeing) else None,
+            raised=raised,
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),

@@ -21,6 +21,7 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "WEIGHTBY": (metrics.weighted_by, "Weights of the frames"),
         "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
         "BGERR": (metrics.background_error, "Error of the background in apertures [electron]"),
+        "BGADDED": (metrics.raised, "Level added to the stack [electron]"),
         "NSKY": (metrics.sky_frames, "Fewest sky frames of a stacked frame"),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,25 +23,23 @@ class DQ(IntFlag):
 
 
 #: A pixel with one of these bits has no measurement of the sky.
-UNUSABLE = (
-    DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED | DQ.GLOW
-)  # fmt: skip
+#: `DQ.GLOW` is not among them: the glow was subtracted.
+UNUSABLE = DQ.BAD_PIXEL | DQ.SATURATED | DQ.COSMIC_RAY | DQ.NO_DATA | DQ.OVERLAP | DQ.UNILLUMINATED
 
 #: Levels of badness, least bad first: a stack uses the inputs at the lowest level that any input has.
-#: Non-linear and saturated pixels hold a (poor) measurement and count as good here.
+#: Non-linear and saturated pixels hold a (poor) measurement and count as good here, as do those whose glow was removed.
 LEVELS: tuple[DQ, ...] = (
     DQ.COSMIC_RAY,
     DQ.OVERLAP,
-    DQ.GLOW,
     DQ.BAD_PIXEL,
     DQ.UNILLUMINATED,
     DQ.NO_DATA,
 )
 
-#: Bits that Gemini's software defines; it takes a pixel with any other bit for bad.
-_GEMINI: Final = np.uint16(sum(int(bit) for bit in DQ if bit is not DQ.GLOW))
-
 
 def gemini_bits(dq: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Return a data quality plane with Gemini's bits only, for export to software that knows no others."""
-    return np.asarray(dq & _GEMINI, np.uint16)
+    """Return a data quality plane without `DQ.GLOW`.
+
+    Gemini's software does not define that bit, and takes a pixel with an undefined bit for bad.
+    """
+    return np.asarray(dq & ~np.uint16(DQ.GLOW), np.uint16)

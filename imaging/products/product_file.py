@@ -27,7 +27,7 @@ from imaging.io.fitsfile import FitsFile, Hdu
 from imaging.io.limits import RECORD_ROWS, TooLargeError, open_regular, table_bytes, table_rows
 from imaging.kinds import KINDS, is_mask
 from imaging.pixels.bands import bands
-from imaging.pixels.dq import DQ
+from imaging.pixels.dq import DQ, gemini_bits
 from imaging.pixels.image import DIMENSIONLESS, BadPixelMask, Image
 from imaging.products.astropy_hdus import (
     HDU,
@@ -49,6 +49,8 @@ _BAND = 256
 _CHUNK = 8 << 20
 #: EXTNAME of the table of reasons for bad pixels.
 REASONS = "REASONS"
+#: EXTNAME of the plane of the pixels with glow, which have no bit in a written DQ.
+GLOW = "GLOW"
 #: EXTNAMEs of the tables of a product's inputs and processing.
 _RECORDS = ("HISTORY", "PROVENANCE", "LINEAGE")
 #: Unit of a plane of flags: astropy refuses an image that states none.
@@ -89,8 +91,8 @@ def write_product(
     path
         The file; an existing one is replaced (`imaging.products.placing.place_product` does not replace).
     image
-        Planes and headers. A bad pixel mask becomes one uint8 image, SCI, and a table of reasons: other
-        software takes every additional image for a mask.
+        Planes and headers. DQ is written without `DQ.GLOW`, of which a plane GLOW is made. A bad pixel mask becomes
+        one uint8 image, SCI, and a table of reasons: other software takes every additional image for a mask.
     record
         What the product is, its inputs and processing.
     object_mask
@@ -114,6 +116,10 @@ def write_product(
         shared = extension_cards(image.header, record, image.shape)
         flags = np.ascontiguousarray(object_mask, np.uint8)
         planes.append(image_hdu("OBJMASK", flags, [*shared, _FLAGS_UNIT]))
+    if isinstance(image, Image) and (image.dq & np.uint16(DQ.GLOW)).any():
+        shared = extension_cards(image.header, record, image.shape)
+        lit = ((image.dq & np.uint16(DQ.GLOW)) > 0).astype(np.uint8)
+        planes.append(image_hdu(GLOW, lit, [*shared, _FLAGS_UNIT]))
     described = [
         table_hdu(
             name,
@@ -366,7 +372,7 @@ def _image_planes(image: Image, record: Record) -> list[HDU]:
     return [
         image_hdu("SCI", image.sci, [*described, sci_unit]),
         image_hdu("VAR", image.var, [*shared, var_unit, utype]),
-        image_hdu("DQ", image.dq, [*shared, _FLAGS_UNIT]),
+        image_hdu("DQ", gemini_bits(image.dq), [*shared, _FLAGS_UNIT]),
     ]
 
 

@@ -83,7 +83,7 @@ class SkyParameters(StepParameters):
         "remove the offsets of readout channels and rows that differ from frame to frame, where significant",
     )
     probe: bool = parameter(
-        True, "find the guide probe in the field: DQ 64 where it takes light, DQ 128 in its glow"
+        True, "find the guide probe in the field: DQ 64 where it takes light; its glow is subtracted"
     )
     probe_depth: float = parameter(
         0.1, "a compact part of a frame that is darker than its sky by more than this is the guide probe",

@@ -33,6 +33,8 @@ _NOISE_ROWS: Final = 8
 _ROW_CLIP: Final = 3.0
 #: Least level for the search of a guide probe, in the noise of a block's median.
 _PROBE_LEVEL: Final = 200.0
+#: How often the outline and the glow of a probe are measured: the others' skies have glow too until it is known.
+_TRACES: Final = 2
 #: Fewest frames whose rows can be compared.
 _FEWEST_ROWS: Final = 3
 _NO_MASK: Final = np.empty((0, 0), np.uint8)
@@ -73,7 +75,7 @@ class Flattening:
     rows
         Offsets of the rows, electrons; of size 0 without.
     probe
-        Pixels affected by the guide probe, or None.
+        Pixels affected by the guide probe, and its glow, or None.
     terms, surface_rms
         Coefficients of the surface, and its rms about a plane over the frame, electrons.
     channel_rms, row_rms
@@ -101,7 +103,7 @@ class Flattening:
                 sci, first, self.nodes, float(self.step), self.channels, self.block, self.rows
             )
         if self.probe is not None:
-            self.probe.flag(dq, first)
+            self.probe.remove(sci, dq, first)
 
 
 @dataclass(frozen=True)
@@ -150,19 +152,11 @@ def flatten(
     measured = _measure(frames, range(len(frames)), probes, size, parameters, threads)
     blocks = _blocks(frames, measured, serving, parameters, size)
     deficits = _deficits(blocks, measured, parameters)
-    if deficits:
-        masked = replace(blocks, medians=_without(blocks.medians, deficits))
-        structure = find_structure(masked, channels=channels)
-
-        def trace(which: slice) -> None:
-            i = list(deficits)[which.start]
-            sci, dq = frames[i].planes.rows("sci"), frames[i].planes.rows("dq")
-            flatten_kernels.subtract_structure(
-                sci, 0, _shared(i, structure, masked, size), float(size // 2), _NONE, size, _NO_ROWS
-            )
-            probes[i] = outline(sci, dq, deficits[i], size, blocks.levels[i])
-
-        run_bands(trace, len(deficits), rows_per_band=1, threads=threads)
+    for again in range(_TRACES if deficits else 0):
+        # First without the surroundings of the probes, then with what their glow leaves there.
+        seen = blocks if again else replace(blocks, medians=_without(blocks.medians, deficits))
+        structure = find_structure(seen, channels=channels)
+        probes |= _trace(frames, deficits, structure, seen, size, threads)
         measured |= _measure(frames, sorted(deficits), probes, size, parameters, threads)
         blocks = _blocks(frames, measured, serving, parameters, size)
     structure = find_structure(blocks, channels=channels)
@@ -196,7 +190,7 @@ def _measure(
         frame = frames[i]
         sci, dq = frame.planes.rows("sci"), frame.planes.rows("dq")
         if i in probes:
-            probes[i].flag(dq, 0)
+            probes[i].remove(sci, dq, 0)
         mask = _NO_MASK if frame.object_mask is None else frame.object_mask.rows("objmask")
         least = max(1, int(_SHARE * size * size / 2))
         medians, counts = block_kernels.block_medians(sci, dq, mask, size, least)
@@ -253,6 +247,31 @@ def _deficits(
         deficit = find_deficit(blocks.medians[i] / level - 1.0, parameters.probe_depth)
         if deficit is not None:
             found[i] = deficit
+    return found
+
+
+def _trace(
+    frames: Sequence[Frame],
+    deficits: Mapping[int, NDArray[np.bool_]],
+    structure: Structure,
+    blocks: Blocks,
+    size: int,
+    threads: int | None,
+) -> dict[int, Probe]:
+    """Return the outline and the glow of the probes in the frames with a deficit."""
+    found: dict[int, Probe] = {}
+
+    def work(which: slice) -> None:
+        i = list(deficits)[which.start]
+        sci, dq = frames[i].planes.rows("sci"), frames[i].planes.rows("dq")
+        masks = frames[i].object_mask
+        flatten_kernels.subtract_structure(
+            sci, 0, _shared(i, structure, blocks, size), float(size // 2), _NONE, size, _NO_ROWS
+        )
+        mask = None if masks is None else masks.rows("objmask")
+        found[i] = outline(sci, dq, deficits[i], size, blocks.levels[i], mask)
+
+    run_bands(work, len(deficits), rows_per_band=1, threads=threads)
     return found
 
 

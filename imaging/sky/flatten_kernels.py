@@ -77,6 +77,18 @@ def subtract_structure(sci, first, nodes, step, steps, size, row_offsets):  # ty
 
 
 @njit(cache=True, nogil=True)
+def subtract_cells(sci, first, cells, size):  # type: ignore[no-untyped-def]
+    """Subtract a surface, known at the centres of cells of ``size`` pixels, from rows from ``first``, in place."""
+    ny, nx = sci.shape
+    out = np.zeros(nx, np.float32)
+    line = np.empty(cells.shape[1], np.float64)
+    for r in range(ny):
+        node_row(cells, 0.5 * (size - 1), float(size), first + r, line, out)
+        for x in range(nx):
+            sci[r, x] -= out[x]
+
+
+@njit(cache=True, nogil=True)
 def row_means(sci, dq, mask, nodes, origin, step, limit, means, counts):  # type: ignore[no-untyped-def]
     """Compute the mean of each row about a surface, values beyond ``limit`` from it left out.
 

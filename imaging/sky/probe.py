@@ -2,7 +2,8 @@
 
 A probe takes a good part of the light from a compact part of the field. Nothing on the sky does: sources only add
 light. It is therefore sought as a deep deficit of a frame's own level; its exact outline, and the glow around it, are
-then measured in small cells of the frame about the sky that the other frames have.
+then measured in small cells of the frame about the sky that the other frames have. The shadow is lost; the glow is
+subtracted, and its pixels, flagged, remain useful.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.pixels.dq import DQ
 from imaging.sky import flatten_kernels
+from imaging.sky.glow import glow_surface
 
 #: Largest share of the lit blocks that a probe vignettes; more is another fault.
 _MOST: Final = 0.12
@@ -28,22 +30,15 @@ _LEAST: Final = 16
 _AROUND: Final = 3.0
 #: Distance, in radii of the deficit, to which blocks do not count until the outline is known.
 _NEAR: Final = 2.0
-#: Limits of the core and the glow relative to the sky, and of the glow in the noise of its median.
+#: Limits of the core and the glow relative to the sky.
 _CORE: Final = 0.02
 _GLOW: Final = 0.0015
-_SIGMAS: Final = 3.0
-#: Sectors and width in cells of the rings in which the glow is measured.
-_SECTORS: Final = 8
-_RING: Final = 3
-#: Cells further than this share of the furthest from the core are free of glow.
-_FAR: Final = 0.75
 #: Margin in cells around the core.
 _CORE_MARGIN: Final = 1
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 class Probe(NamedTuple):
-    """The bits of a part of a frame that the guide probe affects.
+    """The bits and the light of a part of a frame that the guide probe affects.
 
     Attributes
     ----------
@@ -51,11 +46,14 @@ class Probe(NamedTuple):
         First pixel of the part.
     bits
         `DQ.UNILLUMINATED` in the core, `DQ.GLOW` in the glow, uint16 (rows, columns).
+    light
+        The glow at the centres of cells of `CELL` pixels, electrons.
     """
 
     first_y: int
     first_x: int
     bits: NDArray[np.uint16]
+    light: NDArray[np.float64]
 
     @property
     def vignetted(self) -> int:
@@ -67,12 +65,13 @@ class Probe(NamedTuple):
         """Pixels of the glow."""
         return int(np.count_nonzero(self.bits & np.uint16(DQ.GLOW)))
 
-    def flag(self, dq: NDArray[np.uint16], first: int) -> None:
-        """Set the bits in the rows of a frame from ``first``, in place."""
+    def remove(self, sci: NDArray[np.float32], dq: NDArray[np.uint16], first: int) -> None:
+        """Subtract the glow from, and set the bits in, the rows of a frame from ``first``, in place."""
         top, bottom = max(first, self.first_y), min(first + len(dq), self.first_y + len(self.bits))
         if top < bottom:
-            columns = slice(self.first_x, self.first_x + self.bits.shape[1])
-            dq[top - first : bottom - first, columns] |= self.bits[top - self.first_y : bottom - self.first_y]
+            part = slice(top - first, bottom - first), slice(self.first_x, self.first_x + self.bits.shape[1])
+            flatten_kernels.subtract_cells(sci[part], top - self.first_y, self.light, CELL)
+            dq[part] |= self.bits[top - self.first_y : bottom - self.first_y]
 
 
 def find_deficit(relative: NDArray[np.float64], depth: float) -> NDArray[np.bool_] | None:
@@ -128,8 +127,9 @@ def outline(
     deficit: NDArray[np.bool_],
     size: int,
     level: float,
+    mask: NDArray[np.uint8] | None = None,
 ) -> Probe:
-    """Return the pixels that a probe vignettes or lights.
+    """Return the pixels that a probe vignettes or lights, and its glow.
 
     Parameters
     ----------
@@ -139,6 +139,8 @@ def outline(
         Blocks of ``size`` pixels, from `find_deficit`.
     size, level
         Side of the blocks, pixels; the frame's sky, electrons.
+    mask
+        1 on sources, which do not count in the glow, (ny, nx), or None.
     """
     from scipy import ndimage
 
@@ -150,17 +152,24 @@ def outline(
     cells /= level
     known = np.isfinite(cells)
     filled = np.where(known, cells, 0.0)
+    if mask is not None:  # stars have no part in the glow, but are behind the shadow
+        flatten_kernels.cell_medians(
+            sci, np.where(mask > 0, np.uint16(DQ.NO_DATA), dq), y0, x0, CELL, _LEAST, cells
+        )
+        cells /= level
     seed = np.zeros(cells.shape, bool)
     rows, columns = np.nonzero(deficit)
     for row, column in zip(rows, columns, strict=True):
         y, x = (row * size - y0) // CELL, (column * size - x0) // CELL
         seed[max(0, y) : y + -(-size // CELL), max(0, x) : x + -(-size // CELL)] = True
     core = _touching(known & (filled < -_CORE), seed)
-    core = ndimage.binary_fill_holes(ndimage.binary_dilation(core, iterations=_CORE_MARGIN))
-    lit = _glow(filled, known & ~core, core)
-    bits = np.where(core, np.uint16(DQ.UNILLUMINATED), np.where(lit, np.uint16(DQ.GLOW), np.uint16(0)))
+    core = np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(core, iterations=_CORE_MARGIN)), bool)
+    known = np.isfinite(cells)
+    light = glow_surface(np.where(known, cells, 0.0), known, core, _GLOW)
+    glows = (np.abs(light) > _GLOW) & ~core
+    bits = np.where(core, np.uint16(DQ.UNILLUMINATED), np.where(glows, np.uint16(DQ.GLOW), np.uint16(0)))
     pixels = np.repeat(np.repeat(bits, CELL, axis=0), CELL, axis=1)[: y1 - y0, : x1 - x0]
-    return Probe(y0, x0, np.ascontiguousarray(pixels, np.uint16))
+    return Probe(y0, x0, np.ascontiguousarray(pixels, np.uint16), light * level)
 
 
 def _touching(region: NDArray[np.bool_], seed: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -170,39 +179,3 @@ def _touching(region: NDArray[np.bool_], seed: NDArray[np.bool_]) -> NDArray[np.
     numbers, _ = ndimage.label(region, structure=np.ones((3, 3), int))
     wanted = np.unique(numbers[seed & region])
     return np.asarray(np.isin(numbers, wanted[wanted > 0]))
-
-
-def _glow(
-    values: NDArray[np.float64], known: NDArray[np.bool_], core: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return the cells around a core out to where, in each direction, nothing is left of its glow.
-
-    The light is measured by medians over sectors of rings, so that neither noise nor stars extend it.
-    """
-    from scipy import ndimage
-
-    distance = ndimage.distance_transform_edt(~core)
-    y, x = np.mgrid[0 : core.shape[0], 0 : core.shape[1]]
-    cy, cx = np.argwhere(core).mean(axis=0)
-    far = known & (distance > _FAR * distance.max())
-    values = values - (float(np.median(values[far])) if far.any() else 0.0)
-    sector = ((np.arctan2(y - cy, x - cx) / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
-    ring = ((distance - 1) / _RING).astype(int)
-    pairs = known[:, 1:] & known[:, :-1]
-    noise = (
-        _MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values, axis=1)[pairs]))) / 2**0.5
-        if pairs.any()
-        else 0.0
-    )
-    reach = np.zeros(_SECTORS, int)
-    for k in range(_SECTORS):
-        while reach[k] <= ring.max():
-            part = values[known & (sector == k) & (ring == reach[k])]
-            limit = max(_GLOW, _SIGMAS * noise * 1.25 / max(len(part), 1) ** 0.5)
-            if len(part) < _RING or abs(float(np.median(part))) <= limit:
-                break
-            reach[k] += 1
-    # A sector that a star or an edge cut short reaches as far as its neighbours do on average.
-    both = 0.5 * (np.roll(reach, 1) + np.roll(reach, -1))
-    outer = np.where(reach > 0, np.maximum(reach, both) + 1, 0)
-    return np.asarray((ring < outer[sector]) & ~core)

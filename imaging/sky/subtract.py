@@ -41,7 +41,7 @@ from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class SkyMetrics(Metrics):
     channel_rms: float = figure("rms of the offsets of the readout channels, removed", unit="electron")
     row_rms: float = figure("rms of the offsets of the rows, removed", unit="electron")
     vignetted: int = figure("pixels in the shadow of the guide probe (DQ 64)")
-    glow: int = figure("pixels in the glow of the guide probe (DQ 128)")
+    glow: int = figure("pixels from which the glow of the guide probe was subtracted")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
     without_sky: int = figure("good pixels without any sky (DQ 16)")
 

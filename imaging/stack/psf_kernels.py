@@ -8,31 +8,37 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.dq import LEVELS
+from imaging.stack.template_kernels import FEW, NOT_LINEAR, PARTIAL
 
 #: A pixel without these bits is at the good level of `imaging.pixels.combine`.
 _NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
-#: What a pixel of the template shows (`mark_sources`).
+#: What a pixel of the template shows (`mark_sources`), in the order in which neighbours prevail.
 SKY: Final = 0
 SOURCE: Final = 1
-DISTRUSTED: Final = 2
+EDGE: Final = 2
+DISTRUSTED: Final = 3
+UNKNOWN: Final = 4
+#: A pixel belongs to a peak if it has more than this share of the brightest of its 3 x 3 pixels.
+PEAK: Final = 0.7
 #: A value of the template this near to one that is not linear is not trusted: half-width of the box, px.
 SUSPECT_REACH: Final = 3
 
 
 @njit(cache=True, nogil=True)
 def mark_sources(template, suspect, bright, reach, out):  # type: ignore[no-untyped-def]
-    """Mark the surroundings of bright pixels, which are to be convolved, and of those that are not linear.
+    """Mark the surroundings of bright pixels, which are to be convolved, those that are not linear, and the unknown.
 
     Parameters
     ----------
     template, suspect
-        float32 and uint8 (ny, nx).
+        float32 and uint8 (ny, nx), as from `imaging.stack.template_kernels.take_median`.
     bright : float
         Level of a source.
     reach : int
         Distance, along rows and columns, to which the light of a source is spread, px.
     out : uint8 (ny, nx)
-        Written: `SKY`, `SOURCE` or `DISTRUSTED`.
+        Written: `SKY`, `SOURCE`, `EDGE` (a source that not all of the sharpest frames show), `DISTRUSTED` or, with
+        too few values, `UNKNOWN`.
     """
     ny, nx = template.shape
     out[:] = SKY
@@ -42,10 +48,33 @@ def mark_sources(template, suspect, bright, reach, out):  # type: ignore[no-unty
                 for j in range(max(0, y - reach), min(ny, y + reach + 1)):
                     for i in range(max(0, x - reach), min(nx, x + reach + 1)):
                         out[j, i] = max(out[j, i], SOURCE)
-            if suspect[y, x]:
-                for j in range(max(0, y - SUSPECT_REACH), min(ny, y + SUSPECT_REACH + 1)):
-                    for i in range(max(0, x - SUSPECT_REACH), min(nx, x + SUSPECT_REACH + 1)):
-                        out[j, i] = DISTRUSTED
+    for y in range(ny):
+        for x in range(nx):
+            if out[y, x] == SOURCE and suspect[y, x] & PARTIAL:
+                out[y, x] = EDGE
+    distrust(suspect, SUSPECT_REACH, out)
+
+
+@njit(cache=True, nogil=True)
+def distrust(suspect, reach, out):  # type: ignore[no-untyped-def]
+    """Mark the surroundings of pixels that are not linear, and the unknown ones.
+
+    Parameters
+    ----------
+    suspect, out
+        See `mark_sources`; ``out`` is changed.
+    reach : int
+        Distance, along rows and columns, to which the light of a pixel matters, px.
+    """
+    ny, nx = suspect.shape
+    for y in range(ny):
+        for x in range(nx):
+            if suspect[y, x] & NOT_LINEAR:
+                for j in range(max(0, y - reach), min(ny, y + reach + 1)):
+                    for i in range(max(0, x - reach), min(nx, x + reach + 1)):
+                        out[j, i] = max(out[j, i], DISTRUSTED)
+            if suspect[y, x] & FEW:
+                out[y, x] = UNKNOWN
 
 
 @njit(cache=True, nogil=True)
@@ -67,17 +96,17 @@ def _position(to_grid, x, y, steps):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
+    """Return the template times the kernel at a pixel; beyond the edges there is sky."""
     ny, nx = template.shape
     taps = kernel.shape[0]
     top, left = iv - reach, iu - reach
+    first, last = max(0, -left), min(taps, nx - left)
     total = np.float32(0.0)
-    if top < 0 or left < 0 or top + taps > ny or left + taps > nx:
-        return np.float32(np.nan)
-    for j in range(taps):
-        row = template[top + j, left : left + taps]
-        line = kernel[j]
+    for j in range(max(0, -top), min(taps, ny - top)):
+        row = template[top + j, left + first : left + last]
+        line = kernel[j, first:last]
         part = np.float32(0.0)
-        for i in range(taps):
+        for i in range(last - first):
             part += line[i] * row[i]
         total += part
     return total
@@ -126,7 +155,7 @@ def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model,
     factor : float32
         From the template's electrons to the frame's, on sky.
     model : float32 (rows, nx)
-        Written; NaN where the template has no value.
+        Written; NaN where the template has too few values.
     state : uint8 (rows, nx)
         Written: the kind of the nearest pixels of the template.
     """
@@ -144,8 +173,12 @@ def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model,
             if not (0 <= iu < nx - 1 and 0 <= iv < ny - 1):
                 model[y, x], state[y, x] = np.nan, SKY
                 continue
-            state[y, x] = max(kinds[iv, iu], kinds[iv + 1, iu + 1])
-            if state[y, x] != SKY:
+            kind = max(max(kinds[iv, iu], kinds[iv + 1, iu + 1]), max(kinds[iv + 1, iu], kinds[iv, iu + 1]))
+            state[y, x] = kind
+            if kind == UNKNOWN:
+                model[y, x] = np.nan
+                continue
+            if kind != SKY:
                 model[y, x] = _sum(template, kernels[phase], iu, iv, reach)
                 continue
             a, b = template[iv, iu], template[iv, iu + 1]

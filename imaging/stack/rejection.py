@@ -24,10 +24,17 @@ from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.inputs import StackInput, resampled
-from imaging.stack.psf_kernels import DISTRUSTED, SKY, mark_sources, predict_rows
+from imaging.stack.psf_kernels import (
+    DISTRUSTED,
+    SKY,
+    SUSPECT_REACH,
+    distrust,
+    mark_sources,
+    predict_rows,
+)
 from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
-from imaging.stack.template_kernels import median_difference, take_median
+from imaging.stack.template_kernels import PARTIAL, median_difference, take_median
 
 #: Fewest values of a median that an outlier can be compared with.
 FEWEST: Final = 3
@@ -43,9 +50,13 @@ _FEWEST_SHARP: Final = 5
 _UNDER_SOURCE: Final = 2.5
 _SPREAD: Final = 1.2
 _LEAST_SPREAD: Final = 2
-#: The least fraction of the gradient, and the factor to what the stars deviate by.
+#: The least fraction of the gradient, and the factors to what the stars deviate by, on their flanks and at their peaks.
 _LEAST_SLOPE: Final = 0.03
 _MARGIN: Final = 3.0
+_MARGIN_AT_PEAKS: Final = 1.5
+#: The least fraction where some of the sharpest frames are missing, and how often the template is corrected there.
+_EDGE_SLOPE: Final = 0.4
+_ROUNDS_AT_EDGES: Final = 2
 #: Least variance of a pixel, in that of the frame's background.
 _FLOOR: Final = 0.5
 
@@ -76,11 +87,11 @@ class Template:
     Attributes
     ----------
     median
-        float32 (ny, nx) on the output's grid; NaN with fewer than `FEWEST` values.
+        float32 (ny, nx) on the output's grid; 0 without values.
     suspect
-        uint8 (ny, nx); 1 where a frame is not linear.
+        uint8 (ny, nx); where frames are not linear or missing (`imaging.stack.template_kernels.take_median`).
     kinds
-        uint8 (ny, nx): sky, source, or not to be trusted (`imaging.stack.psf_kernels.mark_sources`).
+        uint8 (ny, nx): sky, source, not to be trusted, unknown (`imaging.stack.psf_kernels.mark_sources`).
     """
 
     median: NDArray[np.float32]
@@ -175,6 +186,8 @@ def find_hits(
     if frames.sharp < len(inputs):
         template = _refined(frames, template, matched)
         matched = _match_all(frames, template)
+        for _ in range(_ROUNDS_AT_EDGES):
+            template = _refined(frames, template, matched, only=PARTIAL)
 
     def one(i: int) -> tuple[NDArray[np.int64], int]:
         return _compare(frames, i, template, matched[i], parameters)
@@ -246,8 +259,8 @@ def _template(frames: _Frames) -> Template:
     run_bands(work, shape[0], rows_per_band=frames.rows, threads=frames.threads)
     kinds = np.empty(shape, np.uint8)
     broadest = max((f.seeing for f in frames.inputs if f.seeing), default=frames.fwhm)
-    spread = math.ceil(_SPREAD * math.sqrt(max(broadest**2 - frames.fwhm**2, 0.0)))
-    mark_sources(median, suspect, _UNDER_SOURCE * frames.noise, max(_LEAST_SPREAD, spread), kinds)
+    spread = max(_LEAST_SPREAD, _broadening(broadest, frames.fwhm))
+    mark_sources(median, suspect, _UNDER_SOURCE * frames.noise, spread, kinds)
     return Template(median, suspect, kinds)
 
 
@@ -274,24 +287,45 @@ def _match_all(frames: _Frames, template: Template) -> list[Matching]:
         return list(pool.map(one, range(len(frames.inputs))))
 
 
-def _refined(frames: _Frames, template: Template, matched: Sequence[Matching]) -> Template:
+def _refined(frames: _Frames, template: Template, matched: Sequence[Matching], only: int = 0) -> Template:
     """Return the template plus the median, under sources, of what it leaves of the sharpest frames.
 
-    Where a frame has a hit, the median of stars of different widths is that of another width. The differences
-    from the model do not depend on the width.
+    Where a frame has a hit, or some of the sharpest have no value, the median of stars of different widths is that
+    of another width. The differences from the model do not depend on the width.
+
+    Parameters
+    ----------
+    only
+        Bits of the template's ``suspect`` to which the correction is limited; 0: none.
     """
     median = template.median.copy()
     home = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    # Frames beyond the sharpest are only used where those are missing.
+    partial = np.where((template.suspect & PARTIAL) > 0, template.kinds, np.uint8(SKY))
 
     def work(rows: slice) -> None:
-        sci, dq = frames.resampled(rows, frames.sharp)
+        suspect = template.suspect[rows]
+        if only and not (suspect & only).any():
+            return
+        count = len(frames.inputs) if (suspect & PARTIAL).any() else frames.sharp
+        sci, dq = frames.resampled(rows, count)
         models, state = np.empty(sci.shape, np.float32), np.empty(sci.shape[1:], np.uint8)
-        for j, i in enumerate(frames.order[: frames.sharp]):
+        for j, i in enumerate(frames.order[:count]):
+            kinds = template.kinds if j < frames.sharp and not only else partial
             predict_rows(
-                template.median, template.kinds, matched[i].on_grid, home, 1, rows.start, np.float32(1.0),
-                models[j], state,
-            )  # fmt: skip
-        median_difference(sci, dq, models, state, FEWEST, median[rows])
+                template.median,
+                kinds,
+                matched[i].on_grid,
+                home,
+                1,
+                rows.start,
+                np.float32(1.0),
+                models[j],
+                state,
+            )
+        median_difference(
+            sci, dq, models, template.kinds[rows], suspect, frames.sharp, FEWEST, only, median[rows]
+        )
 
     run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows, threads=frames.threads)
     return Template(median, template.suspect, template.kinds)
@@ -306,6 +340,21 @@ def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> 
     return max(0.0, (median_factor(n) * relative * amplified - (2.0 if shared else 0.0)) / n)
 
 
+def _kinds_for(frames: _Frames, i: int, template: Template) -> NDArray[np.uint8]:
+    """Return what the template shows, with the pixels to which this frame's seeing spreads light that is not linear."""
+    reach = SUSPECT_REACH + _broadening(frames.inputs[i].seeing or frames.fwhm, frames.fwhm)
+    if reach == SUSPECT_REACH:
+        return template.kinds
+    kinds = template.kinds.copy()
+    distrust(template.suspect, reach, kinds)
+    return kinds
+
+
+def _broadening(seeing: float, fwhm: float) -> int:
+    """Return how far a star of the template is spread to become one of a frame, px."""
+    return math.ceil(_SPREAD * math.sqrt(max(seeing**2 - fwhm**2, 0.0)))
+
+
 def _compare(
     frames: _Frames, i: int, template: Template, matched: Matching, parameters: RejectionParameters
 ) -> tuple[NDArray[np.int64], int]:
@@ -313,17 +362,21 @@ def _compare(
     frame, scale = frames.inputs[i], float(frames.scales[i])
     ny, nx = frame.shape
     noise = float(frames.noises[i])
-    kinds, slope = template.kinds, parameters.gradient
+    kinds, slope, peak_slope = _kinds_for(frames, i, template), parameters.gradient, parameters.gradient
     if matched.slope is None:
-        kinds = np.where(kinds > 0, np.uint8(DISTRUSTED), kinds)
+        kinds = np.where(kinds > SKY, np.maximum(kinds, np.uint8(DISTRUSTED)), kinds)
     else:
-        slope = min(max(_LEAST_SLOPE, _MARGIN * matched.slope), parameters.gradient)
-    near_slope = slope * parameters.gradient_near / parameters.gradient if parameters.gradient > 0 else 0.0
+        slope, peak_slope = (
+            min(max(_LEAST_SLOPE, margin * measured), parameters.gradient)
+            for margin, measured in ((_MARGIN, matched.slope), (_MARGIN_AT_PEAKS, matched.peak_slope))
+        )
+    edge_slope = min(_EDGE_SLOPE, parameters.gradient)
+    near_share = parameters.gradient_near / parameters.gradient if parameters.gradient > 0 else 0.0
     relative = (frames.noise / (scale * noise)) ** 2 if noise > 0 else 1.0
     among = i in frames.order[: frames.sharp]
     limits = np.array([
-        parameters.low, parameters.high, parameters.near, slope, near_slope, parameters.tolerance,
-        _FLOOR * noise**2,
+        parameters.low, parameters.high, parameters.near, slope, peak_slope, edge_slope, near_share,
+        parameters.tolerance, _FLOOR * noise**2,
         _added_variance(frames.sharp, relative, 1.0, among),
         _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip

@@ -7,10 +7,12 @@ import math
 import numpy as np
 from numba import njit
 
-from imaging.pixels.dq import LEVELS
+from imaging.pixels.dq import DQ, LEVELS
+from imaging.stack.psf_kernels import DISTRUSTED, EDGE, PEAK, SKY
 
 #: A pixel without these bits is at the good level of `imaging.pixels.combine`.
 _NOT_GOOD = np.uint16(sum(int(bit) for bit in LEVELS))
+_NOT_LINEAR = np.uint16(DQ.NON_LINEAR | DQ.SATURATED)
 
 
 @njit(cache=True, nogil=True)
@@ -35,6 +37,17 @@ def _brightest(model, y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _any(dq, y, x, bits):  # type: ignore[no-untyped-def]
+    """Return whether a pixel or one of its eight neighbours has one of the bits."""
+    ny, nx = dq.shape
+    for j in range(max(0, y - 1), min(ny, y + 2)):
+        for i in range(max(0, x - 1), min(nx, x + 2)):
+            if (dq[j, i] & bits) != 0:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
 def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type: ignore[no-untyped-def]
     """Find the pixels that differ from the model, then those next to them that differ by less.
 
@@ -46,10 +59,11 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
         What `imaging.stack.psf_kernels.predict_rows` expects there.
     first, last : int
         Rows whose outliers are wanted; one more row on each side, if the frame has it, is only a neighbour.
-    limits : float64 (9,)
-        low and high threshold (sigma), threshold next to an outlier (sigma), fraction of the gradient, the same
-        next to an outlier, fraction of the brightness where the template is not trusted, least variance, and
-        variance of the template over that of the frame, on sky and under sources.
+    limits : float64 (11,)
+        low and high threshold (sigma), threshold next to an outlier (sigma), fraction of the gradient, the same at
+        peaks, and where some of the sharpest frames are missing, its share next to an outlier, fraction of the
+        brightness where the template is not trusted, least variance, and variance of the template over that of the
+        frame, on sky and under sources.
     out : uint8 (rows, nx)
         Written: 1 for outliers (also outside [first, last)).
 
@@ -58,7 +72,19 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
     tested : int
         Pixels with a value and an expectation in [first, last).
     """
-    low, high, near, slope, near_slope, distrust, floor, on_sky, under_source = limits
+    (
+        low,
+        high,
+        near,
+        usual_slope,
+        peak_slope,
+        edge_slope,
+        near_share,
+        distrust,
+        floor,
+        on_sky,
+        under_source,
+    ) = limits
     ny, nx = sci.shape
     tested = 0
     for y in range(ny):
@@ -74,15 +100,18 @@ def find_outliers(sci, var, dq, model, state, first, last, limits, out):  # type
                 tested += 1
             # The variance that the expected light would have: the frame's own grows with a hit.
             variance = max(var[y, x] - off, floor)
-            variance *= 1.0 + (on_sky if state[y, x] == 0 else under_source)
+            variance *= 1.0 + (on_sky if state[y, x] == SKY else under_source)
             size = abs(off)
             if size * size <= near * near * variance:
                 continue
             allowed, allowed_near = 0.0, 0.0
-            if state[y, x] != 0:
-                gradient = _range(model, y, x)
-                allowed, allowed_near = slope * gradient, near_slope * gradient
-                if state[y, x] == 2:
+            if state[y, x] != SKY:
+                slope = peak_slope if expected > PEAK * _brightest(model, y, x) else usual_slope
+                if state[y, x] == EDGE:
+                    slope = max(slope, edge_slope)
+                allowed = slope * _range(model, y, x)
+                allowed_near = near_share * allowed
+                if state[y, x] == DISTRUSTED or _any(dq, y, x, _NOT_LINEAR):
                     more = distrust * _brightest(model, y, x)
                     allowed, allowed_near = max(allowed, more), max(allowed_near, more)
             sigma = math.sqrt(variance)

@@ -27,7 +27,7 @@ from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 3
+VERSION = 4
 
 #: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
 _BYTES: Final = 50
@@ -49,6 +49,9 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
         "reject nothing, or pixels of a frame further from the median of the frames, in the frame's seeing, than VAR "
         "allows (DQ 8)",
     )  # fmt: skip
+    zero_level: bool = parameter(
+        True, "raise the stack by the light of stars that no mask covers, and that was subtracted as sky"
+    )
 
 
 class StackMetrics(Metrics):
@@ -110,6 +113,10 @@ class StackMetrics(Metrics):
     background_error: float | None = figure(
         "BGERR: rms error of the background that apertures do not average out", "background error",
         unit="electron", default=None,
+    )  # fmt: skip
+    raised: float | None = figure(
+        "level added to the stack: light of stars outside the masks that was subtracted as sky",
+        "level added", unit="electron", default=None,
     )  # fmt: skip
     mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
     reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)

@@ -25,8 +25,8 @@ def _probe(frames: Sequence[ScratchRef]) -> tuple[str, ...]:
         return ()
     listed = ", ".join(f"{f.name} {_of(f, 'vignetted'):.0f} + {_of(f, 'glow'):.0f}" for f in found)
     return (
-        f"the guide probe is in the field of {len(found)} of {len(frames)} frames: its shadow has DQ 64 and its glow "
-        f"DQ 128, neither is used as sky, and the shadow is not stacked (pixels of shadow + glow: {listed})",
+        f"the guide probe is in the field of {len(found)} of {len(frames)} frames: its shadow (DQ 64) is neither used "
+        f"as sky nor stacked, and its glow was subtracted (pixels of shadow + glow: {listed})",
     )
 
 

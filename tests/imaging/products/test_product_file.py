@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small_products import Write
 
+from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.printable import ascii_text
 from imaging.products.astropy_hdus import datasum_of, image_hdu, primary_hdu, table_hdu, write_hdus
@@ -48,6 +50,21 @@ def test_planes_come_back(write: Write, image: Image, kind: str) -> None:
     part = read_product(path, rows=slice(10, 14))
     np.testing.assert_array_equal(part.sci, image.sci[10:14])
     np.testing.assert_array_equal(part.dq, image.dq[10:14])
+
+
+def test_other_software_finds_only_the_bits_that_it_knows_and_glow_in_a_plane_of_its_own(
+    write: Write, image: Image
+) -> None:
+    dq = image.dq.copy()
+    dq[3:6, 4:9] |= np.uint16(DQ.GLOW)
+    dq[5, 5] |= np.uint16(DQ.UNILLUMINATED)
+    path = write("image", replace(image, dq=dq))
+    with fits.open(path) as hdus:
+        np.testing.assert_array_equal(hdus["DQ"].data, dq & ~np.uint16(DQ.GLOW))
+        np.testing.assert_array_equal(hdus["GLOW"].data, (dq & DQ.GLOW) > 0)
+        assert hdus["GLOW"].data.dtype == np.uint8
+    with ProductFile(write("image")) as product:
+        assert "GLOW" not in product
 
 
 @pytest.mark.parametrize("kind", ["dark", "flat", "image", "bpm"])

@@ -19,7 +19,8 @@ def frames(folder, rng, *, tilt=0.0, rows=0.0, probe=None):
         a, b = rng.uniform(-tilt, tilt, 2)
         light = LEVEL * (1 + a * (2 * x - 1) + b * (2 * y - 1) ** 2)
         if i == probe:
-            light = np.where(np.hypot(x - 0.4, y - 0.6) < 0.09, 0.65 * light, light)
+            beyond = np.hypot(x - 0.4, y - 0.6) - 0.09
+            light = np.where(beyond < 0, 0.65 * light, light * (1 + 0.03 * np.exp(-beyond / 0.054)))
         sci = light + np.sqrt(light) * rng.standard_normal(x.shape) + rows * rng.standard_normal((SIZE, 1))
         planes = {
             "sci": sci.astype(np.float32), "var": light.astype(np.float32), "dq": np.zeros(x.shape, np.uint16)
@@ -77,6 +78,10 @@ def test_a_probe_is_flagged_in_its_frame_and_serves_no_other(tmp_path):
     for name in ("f1", "f3"):
         assert not (done[name].rows("dq") & (DQ.UNILLUMINATED | DQ.GLOW)).any()
         assert abs(float(done[name].rows("sci")[core].mean())) < 4
+    glow = (done["f2"].rows("dq") & DQ.GLOW) > 0
+    assert glow.mean() > 0.02
+    for one in done.values():
+        assert abs(float(one.rows("sci")[glow].mean())) < 4
 
 
 def test_threads_and_memory_change_nothing(tmp_path):

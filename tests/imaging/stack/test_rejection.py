@@ -68,7 +68,33 @@ def rejected(inputs, **options):
 INNER = (slice(None), slice(30, -30), slice(30, -30))
 
 
-@pytest.mark.parametrize(("seeing", "on_stars"), [("calm", 0.98), ("changing", 0.75)])
+def covered(inputs, least):
+    """Return where at least some frames have a value within two pixels, for each frame."""
+    v, u = np.mgrid[0:SIZE, 0:SIZE]
+    shifts = [f.transform(0.0, 0.0) for f in inputs]
+    planes = []
+    for dx, dy in shifts:
+        inside = [
+            (u + dx - a > 2) & (u + dx - a < SIZE - 3) & (v + dy - b > 2) & (v + dy - b < SIZE - 3)
+            for a, b in shifts
+        ]
+        planes.append(np.sum(inside, axis=0) >= least)
+    return np.stack(planes)
+
+
+@pytest.mark.parametrize("seeing", ["calm", "changing"])
+def test_hits_are_found_up_to_the_edges_that_some_frames_do_not_reach(tmp_path, seeing):
+    inputs, lights, rays = night(tmp_path, seeing)
+    light, ray = np.stack(lights), np.stack(rays)
+    edge = covered(inputs, 4) & ~covered(inputs, FRAMES)
+    strong = (ray > 8 * np.sqrt(SKY + light)) & edge
+    assert strong.sum() > 50
+    assert rejected(inputs)[strong].mean() > 0.95
+    clean, _, _ = night(tmp_path / "clean", seeing, hits=False)
+    assert rejected(clean)[edge].mean() < 1e-4
+
+
+@pytest.mark.parametrize(("seeing", "on_stars"), [("calm", 0.98), ("changing", 0.85)])
 def test_hits_are_found_and_stars_are_not(tmp_path, seeing, on_stars):
     inputs, lights, rays = night(tmp_path, seeing)
     flags, light, ray = rejected(inputs)[INNER], np.stack(lights)[INNER], np.stack(rays)[INNER]
