@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
-from benchmarks.sequences import measure_sequences
+from benchmarks.sequences import measure_sequences, sequence
 from deployments.printable_output import ArgumentParser
 from nirflow.console.tables import print_json
 
@@ -47,6 +47,13 @@ def main() -> int:
         "--products", type=int, default=1_000_000, help="products of the store; five times as many frames"
     )
     parser.add_argument(
+        "--sequence",
+        type=sequence,
+        action="append",
+        metavar="SIZExFRAMES",
+        help="measure only this long sequence, such as 1024x36; can be repeated",
+    )
+    parser.add_argument(
         "--folder",
         type=Path,
         default=_folder(),
@@ -59,7 +66,8 @@ def main() -> int:
         parser.error(f"unknown part {unknown[0]}" if unknown else "at least one run is needed")
     parts = options.parts or [part for part in PARTS if part not in _ON_REQUEST]
     store_size = big_store.Size(options.products, 5 * options.products)
-    bench = nights.Bench(options.folder.resolve(), options.runs, options.size, store_size)
+    sequences = tuple(options.sequence or ())
+    bench = nights.Bench(options.folder.resolve(), options.runs, options.size, store_size, sequences)
     before = machine()
     try:
         if any(part in _WARM for part in parts):

@@ -50,12 +50,15 @@ class Bench:
         Rows and columns of a frame.
     store_size
         Products and frames of the large store.
+    sequences
+        Size and number of frames of the long sequences; empty: all of `benchmarks.sequences.SEQUENCES`.
     """
 
     folder: Path
     runs: int = 2
     size: int = 2048
     store_size: Size = field(default_factory=Size)
+    sequences: tuple[tuple[int, int], ...] = ()
 
     def night(
         self, science: int = 9, *, size: int | None = None, band: str = "Y", exposure: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,10 @@ from benchmarks.figures import Figure
 from benchmarks.nights import Bench, BenchmarkError, announce
 from benchmarks.watch import Watched
 
-#: Frames of the sequences at each size of the detector, rows and columns.
-SEQUENCES: Final = {2048: (9, 18, 36, 156), 1024: (36, 156, 1000)}
+#: Sequences: rows and columns of a frame, and number of frames.
+SEQUENCES: Final = ((2048, 9), (2048, 18), (2048, 36), (2048, 156), (1024, 36), (1024, 156), (1024, 1000))
+#: Name of a sequence.
+_NAME: Final = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
 _BAND, _EXPOSURE = "K-red", 5
 #: Limits: wall time of a frame on two idle cores, s; PSS and scratch, bytes; open files; growth of a frame's cost.
 SECONDS, MEMORY, SCRATCH, FILES, GROWTH = 0.8, 800e6, 6e9, 256, 1.15
@@ -22,25 +25,37 @@ _FLAT_FROM: Final = 36
 _JUDGED: Final = (2048, 156)
 
 
+def sequence(text: str) -> tuple[int, int]:
+    """Return size and number of frames of a sequence from a text such as ``1024x36``.
+
+    Raises
+    ------
+    ValueError
+        If it is not of that form.
+    """
+    found = _NAME.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a size and a number of frames, such as 1024x36")
+    return int(found[1]), int(found[2])
+
+
 def measure_sequences(bench: Bench) -> list[Figure]:
     """Reduce sequences of increasing length, with their calibrations in the store."""
     figures: list[Figure] = []
-    for size, counts in SEQUENCES.items():
-        costs: dict[int, float] = {}
-        for n in counts:
-            watched, report, skies = _reduced(bench, size, n)
-            costs[n] = watched.cpu / n
-            figures += _figures(f"{n} x {size} px", n, (size, n) == _JUDGED, watched, report)
-            figures.append(Figure("sequences", f"{n} x {size} px: skies of a frame", skies, ""))
-        flat_from = costs[_FLAT_FROM]
-        figures += [
-            Figure(
-                "sequences", f"{n} x {size} px: processor time of a frame over that of {_FLAT_FROM}",
-                cost / flat_from, "", GROWTH,
-            )
-            for n, cost in costs.items()
-            if n > _FLAT_FROM
-        ]  # fmt: skip
+    costs: dict[tuple[int, int], float] = {}
+    for size, n in bench.sequences or SEQUENCES:
+        watched, report, skies = _reduced(bench, size, n)
+        costs[size, n] = watched.cpu / n
+        figures += _figures(f"{n} x {size} px", n, (size, n) == _JUDGED, watched, report)
+        figures.append(Figure("sequences", f"{n} x {size} px: skies of a frame", skies, ""))
+    figures += [
+        Figure(
+            "sequences", f"{n} x {size} px: processor time of a frame over that of {_FLAT_FROM}",
+            cost / costs[size, _FLAT_FROM], "", GROWTH,
+        )
+        for (size, n), cost in costs.items()
+        if n > _FLAT_FROM and (size, _FLAT_FROM) in costs
+    ]  # fmt: skip
     return figures
 
 
@@ -73,6 +88,7 @@ def _figures(label: str, n: int, judged: bool, watched: Watched, report: dict[st
         Figure(
             "sequences", f"{label}: scratch", watched.scratch / 1e9, "GB", SCRATCH / 1e9 if judged else None
         ),
+        Figure("sequences", f"{label}: scratch of a frame", watched.scratch / 1e6 / n, "MB"),
     ]  # fmt: skip
 
 

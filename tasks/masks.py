@@ -11,6 +11,7 @@ from prefect.states import Completed, State
 
 from imaging.io.planes import PlanesWriter, write_planes
 from imaging.sky.choice import SkyParameters
+from imaging.sky.flatten import Measured
 from imaging.sky.subtract import SkyMetrics
 from imaging.sources.detect import DetectParameters
 from tasks import detect as detect_step
@@ -59,6 +60,7 @@ def find_masks(
     key = scratch_key("masks", detect_step.VERSION, [*inputs, f"sky {sky_step.VERSION}"], sky, parameters)
     masks: list[ScratchRef] = []
     left_out: list[LeftOut] = []
+    known: dict[str, Measured] = {}
     with step("masks", label, workspace) as current:
         current.reused = True
         for portion in group.portions():
@@ -67,7 +69,7 @@ def find_masks(
                 masks += [e for e in earlier if e]
                 continue
             current.reused = False
-            for one in _masks(key, portion, group, detrending, sky, parameters, workspace):
+            for one in _masks(key, portion, group, detrending, sky, parameters, workspace, known):
                 if isinstance(one, ScratchRef):
                     masks.append(one)
                 else:
@@ -84,6 +86,7 @@ def _masks(
     sky: SkyParameters,
     parameters: DetectParameters,
     workspace: Workspace,
+    known: dict[str, Measured],
 ) -> list[ScratchRef | LeftOut]:
     """Return the mask of each frame of a portion, or why its sources could not be detected."""
     by_name = {f.name: f for f in portion}
@@ -103,7 +106,7 @@ def _masks(
         return ScratchRef(frame=frame, key=key, folder=folder)
 
     with (
-        subtracted(key, _LAYOUT, portion, group, {}, detrending, sky, workspace) as done,
+        subtracted(key, _LAYOUT, portion, group, {}, detrending, sky, workspace, known) as done,
         ThreadPoolExecutor(workspace.threads, thread_name_prefix="masks") as pool,
     ):
         return list(pool.map(mask, done))

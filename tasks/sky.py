@@ -15,6 +15,7 @@ from prefect.states import Completed, State
 from pydantic import Field
 
 from imaging.io.planes import Planes, PlanesWriter, release
+from imaging.sky.flatten import Measured
 from imaging.sky.levels import (
     ODD_STRUCTURE_REMEDY,
     odd_structure,
@@ -108,6 +109,7 @@ def subtract_group_sky(
     portions = group.portions()
     brief = _takes_much(group, workspace)
     made: list[ScratchRef] = []
+    known: dict[str, Measured] = {}
     kept: set[str] = set()
     with step("sky", label, workspace) as current:
         current.reused = True
@@ -117,7 +119,7 @@ def subtract_group_sky(
                 made += [e for e in earlier if e]
             else:
                 current.reused = False
-                made += _subtract(key, portion, group, masked, detrending, parameters, workspace)
+                made += _subtract(key, portion, group, masked, detrending, parameters, workspace, known)
             if brief:
                 kept |= group.needed([portion])
                 spent = kept - group.needed(portions[number + 1 :])
@@ -148,6 +150,7 @@ def _subtract(
     detrending: Detrending,
     parameters: SkyParameters,
     workspace: Workspace,
+    known: dict[str, Measured],
 ) -> list[ScratchRef]:
     by_name = {f.name: f for f in portion}
 
@@ -159,7 +162,7 @@ def _subtract(
         return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
 
     with (
-        subtracted(key, LAYOUT, portion, group, masks, detrending, parameters, workspace) as done,
+        subtracted(key, LAYOUT, portion, group, masks, detrending, parameters, workspace, known) as done,
         ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool,
     ):
         return list(pool.map(commit, done))  # checksums: of half a gigabyte and more

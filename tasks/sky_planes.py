@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -13,6 +13,7 @@ from imaging.errors import FrameError
 from imaging.frames.pointing import moved_by
 from imaging.io.planes import PlanesWriter
 from imaging.products.product_file import ProductFile
+from imaging.sky.flatten import Measured
 from imaging.sky.own_background import subtract_own_background
 from imaging.sky.subtract import (
     SkyInput,
@@ -42,8 +43,12 @@ def subtracted(
     detrending: Detrending,
     parameters: SkyParameters,
     workspace: Workspace,
+    known: MutableMapping[str, Measured],
 ) -> Iterator[list[tuple[SkyMetrics, PlanesWriter]]]:
-    """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed."""
+    """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed.
+
+    ``known`` passes what was measured in the frames of a portion to the next one of the same pass.
+    """
     shape = planes_of(portion[0]).shape("sci")
     with_sky = {f.name: group.skies[f.name] for f in portion if group.skies[f.name]}
     with ExitStack() as stack:
@@ -81,6 +86,7 @@ def subtracted(
                         channels=portion[0].frame.facts.table.detector.channels,
                         threads=workspace.threads,
                         memory=workspace.memory,
+                        known=known,
                     )
                 break
             except FileNotFoundError:  # another group shares a frame, and released it meanwhile

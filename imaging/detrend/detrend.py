@@ -24,6 +24,7 @@ from imaging.kinds import CalibrationKind
 from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.pixels.median_kernels import median, usable_values
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 4
@@ -272,14 +273,13 @@ def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, 
 
     Every fourth row is used; values further than 3 sigma from the median are clipped once.
     """
-    some, flags = sci[::_LEVEL_STEP], dq[::_LEVEL_STEP]
-    values = some[(flags & np.uint16(UNUSABLE)) == 0]
-    if not values.size:
+    values = usable_values(sci, dq, _LEVEL_STEP, np.uint16(UNUSABLE))
+    if not values.size or np.isnan(values).any():
         return math.nan, math.nan
-    middle = np.median(values)
-    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    middle = median(values)
+    sigma = _MAD_TO_SIGMA * float(median(np.abs(values - middle)))
     kept = values[np.abs(values - middle) <= _LEVEL_CLIP * sigma]
-    return float(np.median(kept)), sigma
+    return float(median(kept)), sigma
 
 
 def _missing(

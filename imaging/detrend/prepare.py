@@ -162,20 +162,28 @@ def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[n
     from scipy import ndimage  # late: few frames have saturated pixels, few runs prepare frames
 
     filled = None
-    # An island has one outer rim of four pixels or more, which touch at least at their corners.
-    clusters, _ = ndimage.label(saturated, structure=np.ones((3, 3), int))
-    sizes = np.bincount(clusters[saturated])  # of a few pixels: for the plane it takes 32 MB
-    for number, box in enumerate(ndimage.find_objects(clusters), start=1):
-        if sizes[number] < 4:
-            continue
-        outside = clusters[box] != number
-        holes = ndimage.binary_fill_holes(~outside) & outside
-        if not holes.any():
-            continue
-        islands, _ = ndimage.label(holes)
-        small = np.bincount(islands.ravel()) <= largest
-        small[0] = False
-        if filled is None:
-            filled = np.zeros(dq.shape, np.uint16)
-        filled[box][small[islands] & ~saturated[box]] = DQ.SATURATED
+    # Clusters do not reach across rows without a saturated pixel, so that few rows have to be labelled.
+    for rows in _stretches(saturated.any(axis=1)):
+        # An island has one outer rim of four pixels or more, which touch at least at their corners.
+        clusters, _ = ndimage.label(saturated[rows], structure=np.ones((3, 3), int))
+        sizes = np.bincount(clusters[saturated[rows]])
+        for number, box in enumerate(ndimage.find_objects(clusters), start=1):
+            if sizes[number] < 4:
+                continue
+            outside = clusters[box] != number
+            holes = ndimage.binary_fill_holes(~outside) & outside
+            if not holes.any():
+                continue
+            islands, _ = ndimage.label(holes)
+            small = np.bincount(islands.ravel()) <= largest
+            small[0] = False
+            if filled is None:
+                filled = np.zeros(dq.shape, np.uint16)
+            filled[rows][box][small[islands] & ~saturated[rows][box]] = DQ.SATURATED
     return filled if filled is not None and filled.any() else None
+
+
+def _stretches(lit: NDArray[np.bool_]) -> list[slice]:
+    """Return the stretches of consecutive true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], lit, [False]]).astype(np.int8)))
+    return [slice(int(first), int(last)) for first, last in edges.reshape(-1, 2)]

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.combine_kernels import combine_pixels
 from imaging.pixels.dq import LEVELS
+from imaging.pixels.mean_kernels import mean_pixels
 
 Operation = Literal["mean", "wmean", "median"]
 Rejection = Literal["none", "minmax", "sigma", "variance", "auto"]
@@ -181,16 +182,22 @@ def combine(
 
     shape = sci.shape[1:]
     out = Combined(*(np.empty(shape, dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint16)))
+    light, noise, quality = (np.ascontiguousarray(plane).reshape(n, -1) for plane in (sci, var, dq))
+    rejection = parameters.rejection_for(n)
+    if rejection == "none" and parameters.operation != "median" and scale is None and zero is None:
+        flat = (plane.reshape(-1) for plane in out)
+        mean_pixels(light, noise, quality, each["weights"], _LEVEL_BITS, *flat)
+        return out
     combine_pixels(
-        np.ascontiguousarray(sci).reshape(n, -1),
-        np.ascontiguousarray(var).reshape(n, -1),
-        np.ascontiguousarray(dq).reshape(n, -1),
+        light,
+        noise,
+        quality,
         each["scale"],
         each["zero"],
         each["weights"],
         scale is not None or zero is not None,
         _OPERATIONS[parameters.operation],
-        _REJECTIONS[parameters.rejection_for(n)],
+        _REJECTIONS[rejection],
         parameters.low,
         parameters.high,
         parameters.max_iterations,

@@ -29,16 +29,20 @@ __all__ = [
     "RowSource",
     "array_source",
     "input_rows_needed",
+    "resample_into",
     "resample_rows",
 ]
 
 Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
+#: Planes to write; None instead of a variance that is not wanted.
+Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint16]]
 #: Function that returns sci, var and dq of the rows of a slice.
 RowSource = Callable[[slice], Planes]
 
 #: Steps of the table of weights for rotations and scales. The nearest step is at most 1/16384 px away, and no weight
 #: is wrong by more than 9e-5.
 _TABLE_STEPS = 8192
+_ALL_BITS = np.uint16(0xFFFF)
 #: A row of the output is divided into pieces that cross at most this many rows of the frame, but are not shorter
 #: than a number of pixels: rows that only some of a band's columns need are not filled for the others.
 _ROWS_CROSSED, _SHORTEST_PIECE = 16, 256
@@ -151,41 +155,72 @@ def resample_rows(
     """
     parameters = parameters or ResampleParameters()
     shape = (out_rows.stop - out_rows.start, out_nx)
-    needed = input_rows_needed(transform, out_rows, out_nx, in_shape, parameters)
-    if needed.stop == needed.start:
-        return np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, DQ.NO_DATA, np.uint16)
-    planes = source(needed)
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    if transform.is_shift:
-        filled = _without_gaps(*planes)
-        _shift(*filled, needed.start, in_shape[0], transform, out_rows.start, parameters, out)
-    else:
-        _transform(planes, needed.start, in_shape, transform.inverse(), out_rows, parameters, out)
+    resample_into(out, source, in_shape, transform, out_rows, parameters)
     return out
 
 
-def _without_gaps(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> Planes:
+def resample_into(
+    out: Outputs,
+    source: RowSource,
+    in_shape: tuple[int, int],
+    transform: Affine,
+    out_rows: slice,
+    parameters: ResampleParameters | None = None,
+) -> None:
+    """Resample a frame onto some rows of the output, as `resample_rows`, into arrays that exist.
+
+    Parameters
+    ----------
+    out
+        sci, var and dq, (rows, out_nx), contiguous; None instead of var if variances are not wanted.
+    source, in_shape, transform, out_rows, parameters
+        See `resample_rows`.
+    """
+    parameters = parameters or ResampleParameters()
+    needed = input_rows_needed(transform, out_rows, out[0].shape[1], in_shape, parameters)
+    sci, var, dq = out
+    if needed.stop == needed.start:
+        sci[:], dq[:] = 0.0, DQ.NO_DATA
+        if var is not None:
+            var[:] = 0.0
+        return
+    planes = source(needed)
+    if transform.is_shift:
+        filled, void = _without_gaps(*planes, variance=var is not None)
+        _shift(*filled, void, needed.start, in_shape[0], transform, out_rows.start, parameters, out)
+    else:
+        _transform(planes, needed.start, in_shape, transform.inverse(), out_rows, parameters, out)
+
+
+def _without_gaps(
+    sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16], *, variance: bool
+) -> tuple[Planes, bool]:
+    """Return the planes with their gaps filled, and whether any could not be; without ``variance``, var is sci."""
     sci, var = np.ascontiguousarray(sci, np.float32), np.ascontiguousarray(var, np.float32)
     dq = np.ascontiguousarray(dq, np.uint16)
     gaps = find_gaps(sci, var, dq, NOT_MEASURED)
-    filled, variance = np.empty_like(sci), np.empty_like(var)
+    filled, quality = np.empty_like(sci), np.empty_like(dq)
     fill_gaps(sci, gaps, filled)
-    fill_gaps(var, gaps, variance)
-    quality = np.empty_like(dq)
-    kernels.mark_gaps(dq, gaps, quality)
-    return filled, variance, quality
+    void = kernels.mark_gaps(dq, gaps, quality)
+    if not variance:
+        return (filled, filled, quality), void
+    noise = np.empty_like(var)
+    fill_gaps(var, gaps, noise)
+    return (filled, noise, quality), void
 
 
 def _shift(
     sci: NDArray[np.float32],
     var: NDArray[np.float32],
     dq: NDArray[np.uint16],
+    void: bool,
     first: int,
     ny: int,
     transform: Affine,
     out_first: int,
     parameters: ResampleParameters,
-    out: Planes,
+    out: Outputs,
 ) -> None:
     x, y = -transform.x0, out_first - transform.y0  # of the first output pixel, in the frame
     ix, iy = math.floor(x), math.floor(y)
@@ -194,19 +229,33 @@ def _shift(
     left, top = ix - reach, iy - reach
     f4 = np.float32
     kernels.shift_rows(sci, first, ny, left, top, wx.astype(f4), wy.astype(f4), out[0])
-    kernels.shift_rows(var, first, ny, left, top, (wx**2).astype(f4), (wy**2).astype(f4), out[1])
+    if out[1] is not None:
+        kernels.shift_rows(var, first, ny, left, top, (wx**2).astype(f4), (wy**2).astype(f4), out[1])
     # Half-way between two pixels, the first counts as the nearest, as on the general path.
     main_x, main_y = reach + (x - ix > 0.5), reach + (y - iy > 0.5)
     sx, sy = np.abs(wx) / np.abs(wx).sum(), np.abs(wy) / np.abs(wy).sum()
-    kernels.shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, parameters.dq_threshold, *out)
+    light, noise = out[0], out[0] if out[1] is None else out[1]
+    kernels.shift_quality(
+        dq, first, ny, left, top, main_x, main_y, sx, sy, parameters.dq_threshold, void, light, noise, out[2]
+    )
 
 
 @lru_cache
-def _table(interpolant: Interpolant) -> NDArray[np.float32]:
-    """Return the weights at equal steps of the fraction from 0 to 1."""
-    table = weights(interpolant, np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS).astype(np.float32)
-    table.flags.writeable = False
-    return table
+def _table(interpolant: Interpolant) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights at equal steps of the fraction from 0 to 1, (taps, steps + 1), and their absolute sums."""
+    table = weights(interpolant, np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS).T.astype(np.float32, order="C")
+    sizes = np.abs(table).sum(axis=0)
+    table.flags.writeable = sizes.flags.writeable = False
+    return table, sizes
+
+
+@lru_cache
+def _reached(interpolant: Interpolant, share: float) -> tuple[int, int]:
+    """Return the first tap whose share of the weights can exceed a limit or be the largest, and that after the last."""
+    table, sizes = _table(interpolant)
+    largest = (np.abs(table) / sizes).max(axis=1)
+    taps = np.flatnonzero((largest * largest.max() > share) | (largest == largest.max()))
+    return int(taps[0]), int(taps[-1]) + 1
 
 
 def _transform(
@@ -216,24 +265,37 @@ def _transform(
     back: Affine,
     out_rows: slice,
     parameters: ResampleParameters,
-    out: Planes,
+    out: Outputs,
 ) -> None:
+    light, quality = out[0], out[2]
+    noise = np.empty_like(light) if out[1] is None else out[1]
     ny, nx = in_shape
     taps = TAPS[parameters.interpolant]
+    before = taps // 2 - 1
+    table, sizes = _table(parameters.interpolant)
+    reached = _reached(parameters.interpolant, parameters.dq_threshold)
     inverse = np.array([back.xx, back.xy, back.yx, back.yy, back.x0, back.y0])
-    out_nx = out[0].shape[1]
+    out_nx = light.shape[1]
     piece = max(_SHORTEST_PIECE, min(out_nx, int(_ROWS_CROSSED / max(abs(back.yx), 1e-9))))
     for left in range(0, out_nx, piece):
         columns = slice(left, min(left + piece, out_nx))
         x, y = _corners(back, out_rows, columns)
         rows, used = _needed(y, ny, taps), _needed(x, nx, taps)
         if rows.stop == rows.start or used.stop == used.start:
-            out[0][:, columns] = out[1][:, columns] = 0.0
-            out[2][:, columns] = DQ.NO_DATA
+            light[:, columns] = noise[:, columns] = 0.0
+            quality[:, columns] = DQ.NO_DATA
             continue
         inner = slice(rows.start - first, rows.stop - first), used
-        filled = _without_gaps(planes[0][inner], planes[1][inner], planes[2][inner])
+        box = planes[0][inner], planes[1][inner], planes[2][inner]
+        filled, void = _without_gaps(*box, variance=out[1] is not None)
+        corner = rows.start, used.start
+        near = np.zeros_like(filled[2])
+        kernels.spread_bits(
+            filled[2], corner, in_shape, before - reached[0], reached[1] - 1 - before, _ALL_BITS, near
+        )
+        if void:
+            kernels.spread_bits(filled[2], corner, in_shape, before, taps - 1 - before, kernels.VOID, near)
         transform_rows(
-            *filled, (rows.start, used.start), in_shape, inverse, out_rows.start, (columns.start, columns.stop),
-            _table(parameters.interpolant), (0,) * taps, parameters.dq_threshold, abs(back.determinant), *out,
+            *filled, near, corner, in_shape, inverse, out_rows.start, (columns.start, columns.stop), table, sizes,
+            (0,) * taps, reached, parameters.dq_threshold, abs(back.determinant), light, noise, quality,
         )  # fmt: skip

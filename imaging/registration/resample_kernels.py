@@ -19,6 +19,8 @@ _BAD_PIXEL: Final = np.uint16(DQ.BAD_PIXEL)
 _GAP_BITS: Final = np.uint16(NOT_MEASURED)
 #: Marks a pixel that could not be filled; used only during resampling.
 VOID: Final = np.uint16(0x8000)
+#: Bits below that of `VOID`.
+_VOID_SHIFT: Final = np.uint16(15)
 #: Maximum share that a void may contribute to an output pixel.
 VOID_SHARE: Final = 1e-3
 
@@ -39,14 +41,23 @@ def mark_gaps(dq, gaps, out):  # type: ignore[no-untyped-def]
         Data quality; the second is written.
     gaps : uint8 (rows, nx)
         Result of `imaging.pixels.fill.find_gaps` for the bits `imaging.pixels.fill.NOT_MEASURED`.
+
+    Returns
+    -------
+    bool
+        Whether any pixel is hopeless.
     """
+    hopeless = np.uint16(0)
     for y in range(dq.shape[0]):
         quality, gap, target = dq[y], gaps[y], out[y]
         for x in range(dq.shape[1]):
             bits = quality[x]
             unflagged = (gap[x] != GOOD) & ((bits & _GAP_BITS) == 0)
             bits |= _BAD_PIXEL * np.uint16(unflagged)
-            target[x] = bits | VOID * np.uint16(gap[x] == HOPELESS)
+            bits |= VOID * np.uint16(gap[x] == HOPELESS)
+            target[x] = bits
+            hopeless |= bits & VOID
+    return hopeless != 0
 
 
 @njit(cache=True, nogil=True)
@@ -99,7 +110,7 @@ def shift_rows(plane, first, ny, left, top, wx, wy, out):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, var, out):  # type: ignore[no-untyped-def]
+def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, void, sci, var, out):  # type: ignore[no-untyped-def]
     """Compute the data quality for `shift_rows`: the bits of inputs whose share of the weights exceeds ``share``.
 
     Parameters
@@ -114,6 +125,8 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
         Absolute weights with the sum 1.
     share : float
         Limit.
+    void : bool
+        Whether any input has `VOID`.
     sci, var : float32 (out rows, out_nx)
         Set to 0 where the output pixel lies outside the frame.
     out : uint16 (out rows, out_nx)
@@ -123,6 +136,9 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
     out_ny, out_nx = out.shape
     taps = len(sx)
     lines = np.empty((taps, out_nx + taps - 1), np.uint16)
+    # Output columns whose nearest pixel lies in the frame.
+    inner_first = min(max(-left - main_x, 0), out_nx)
+    inner_last = max(min(nx - left - main_x, out_nx), inner_first)
     for ahead in range(out_ny + taps - 1):
         line = lines[ahead % taps]
         if not 0 <= top + ahead < ny:
@@ -136,33 +152,63 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, sci, 
         y = ahead - taps + 1
         if y < 0:
             continue
-        # Bits anywhere in the column of taps; nearly always 0.
-        any_bits = np.zeros(out_nx + taps - 1, np.uint16)
-        for k in range(taps):
-            if sy[k] > 0:
-                line = lines[(y + k) % taps]
-                for x in range(len(any_bits)):
-                    any_bits[x] |= line[x]
         target = out[y]
-        target[:] = 0
-        for k in range(taps):
-            if sx[k] > 0:
-                view = any_bits[k : k + out_nx]
-                for x in range(out_nx):
-                    target[x] |= view[x]
-        main = lines[(y + main_y) % taps]
+        if not 0 <= top + y + main_y < ny:
+            sci[y], var[y], target[:] = 0.0, 0.0, NO_DATA
+            continue
+        target[:] = lines[(y + main_y) % taps, main_x : main_x + out_nx]
+        # The same taps exceed the limit for every pixel: the compiler turns this into vector instructions.
+        for j in range(taps):
+            for i in range(taps):
+                part = sx[i] * sy[j]
+                view = lines[(y + j) % taps, i : i + out_nx]
+                if part > share:
+                    for x in range(out_nx):
+                        target[x] |= view[x]
+                elif void and part > VOID_SHARE:
+                    for x in range(out_nx):
+                        target[x] |= view[x] * (view[x] >> _VOID_SHIFT)
         for x in range(out_nx):
-            if target[x] == 0:
-                continue
-            bits = main[x + main_x]
-            if bits & NO_DATA and not (0 <= top + y + main_y < ny and 0 <= left + x + main_x < nx):
-                sci[y, x], var[y, x], target[x] = 0.0, 0.0, NO_DATA
-                continue
-            if bits != target[x]:  # otherwise the nearest pixel suffices
-                for j in range(taps):
-                    line = lines[(y + j) % taps]
-                    for i in range(taps):
-                        part = sx[i] * sy[j]
-                        if part > share or (part > VOID_SHARE and line[x + i] & VOID):
-                            bits |= line[x + i]
-            target[x] = bits & ~VOID
+            target[x] &= ~VOID
+        sci[y, :inner_first], var[y, :inner_first], target[:inner_first] = 0.0, 0.0, NO_DATA
+        sci[y, inner_last:], var[y, inner_last:], target[inner_last:] = 0.0, 0.0, NO_DATA
+
+
+@njit(cache=True, nogil=True)
+def spread_bits(dq, corner, shape, before, after, bits, out):  # type: ignore[no-untyped-def]
+    """Add the bits from ``before`` pixels before each pixel to ``after`` pixels after it, on both axes.
+
+    Parameters
+    ----------
+    dq : uint16 (rows, columns)
+        A box of a frame; the result is complete where all these pixels are in the box or outside the frame.
+    corner, shape : tuple of int
+        Row and column of the frame at which the box begins; rows and columns of the frame. Pixels outside of it have
+        NO_DATA.
+    before, after : int
+        Numbers of pixels.
+    bits : uint16
+        The bits to add.
+    out : uint16 (rows, columns)
+        Changed.
+    """
+    ny, nx = dq.shape
+    padded = np.empty(nx + before + after, np.uint16)
+    for y in range(ny):
+        padded[:before] = NO_DATA if corner[1] == 0 else 0
+        padded[before + nx :] = NO_DATA if corner[1] + nx == shape[1] else 0
+        inner = padded[before : before + nx]
+        inner[:] = dq[y]
+        for j in range(y - before, y + after + 1):
+            if 0 <= j < ny:
+                line = dq[j]
+                for x in range(nx):
+                    inner[x] |= line[x]
+            elif corner[0] + j < 0 or corner[0] + j >= shape[0]:
+                padded |= NO_DATA
+        padded &= bits
+        target = out[y]
+        for k in range(before + after + 1):
+            view = padded[k : k + nx]
+            for x in range(nx):
+                target[x] |= view[x]

@@ -33,13 +33,16 @@ def transform_rows(  # type: ignore[no-untyped-def]
     sci,
     var,
     dq,
+    near,
     corner,
     shape,
     inverse,
     out_first,
     columns,
     table,
+    sizes,
     taps,
+    reached,
     share,
     area,
     out_sci,
@@ -54,6 +57,9 @@ def transform_rows(  # type: ignore[no-untyped-def]
         A box of the frame, without gaps, with every pixel that the output needs.
     dq : uint16 (rows, columns)
         May have `VOID`.
+    near : uint16 (rows, columns)
+        The OR of the bits of the taps ``reached``, and `VOID` if any tap has it, if a pixel is the one before the
+        position (`imaging.registration.resample_kernels.spread_bits`).
     corner, shape : tuple of int
         Row and column of the frame at which the box begins; rows and columns of the frame.
     inverse : float64 (6,)
@@ -62,10 +68,14 @@ def transform_rows(  # type: ignore[no-untyped-def]
         Row of the output that is row 0 of the outputs.
     columns : tuple of int
         First column of the outputs to write, and the one after the last.
-    table : float32 (steps + 1, taps)
+    table : float32 (taps, steps + 1)
         Weights at equal steps of the fraction from 0 to 1; the nearest step is used.
+    sizes : float32 (steps + 1,)
+        Sums of the absolute weights.
     taps : tuple
         As long as there are taps: the length of a tuple is known when the kernel is compiled.
+    reached : tuple of int
+        First tap whose bits can count, and the one after the last.
     share, area : float
         Limit for the data quality, and input pixels that an output pixel covers (conserves flux).
     out_sci, out_var, out_dq
@@ -75,22 +85,23 @@ def transform_rows(  # type: ignore[no-untyped-def]
     first, left = corner
     out_ny = out_sci.shape[0]
     reach = len(taps) // 2 - 1
-    column, row = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
-    step_x, step_y = np.empty(_BLOCK, np.int64), np.empty(_BLOCK, np.int64)
+    steps = sizes.size - 1
+    column, row = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
+    step_x, step_y = np.empty(_BLOCK, np.int32), np.empty(_BLOCK, np.int32)
     where, same = np.empty(_BLOCK, np.uint8), np.zeros(_BLOCK + 1, np.bool_)
     wx, wy = np.zeros(len(taps) * _WIDTH, np.float32), np.zeros(len(taps) * _WIDTH, np.float32)
-    wx2, wy2 = np.zeros(len(taps) * _WIDTH, np.float32), np.zeros(len(taps) * _WIDTH, np.float32)
     values, variances = np.zeros(_WIDTH, np.float32), np.zeros(_WIDTH, np.float32)
-    bits, any_bits = np.zeros(_WIDTH, np.uint16), np.empty(_WIDTH + len(taps), np.uint16)
+    bits = np.zeros(_WIDTH, np.uint16)
+    limits = np.float32(share), np.float32(VOID_SHARE)
     for y in range(out_ny):
         for x0 in range(columns[0], columns[1], _BLOCK):
             width = min(_BLOCK, columns[1] - x0)
             _locate(
-                inverse, y + out_first, x0, width, ny, nx, len(taps), table.shape[0] - 1,
-                column, row, step_x, step_y, where,
+                inverse, y + out_first, x0, width, ny, nx, len(taps), steps, column, row, step_x, step_y, where
             )  # fmt: skip
             _find_runs(column, row, where, width, same)
-            _look_up(table, step_x, step_y, width, taps, wx, wy, wx2, wy2)
+            _look_up(table, step_x, width, taps, wx)
+            _look_up(table, step_y, width, taps, wy)
             x = 0
             while x < width:
                 end = x + 1
@@ -104,35 +115,19 @@ def transform_rows(  # type: ignore[no-untyped-def]
                 if where[x] == _INNER:
                     padded = (n + _LANES - 1) // _LANES * _LANES
                     m = padded if c - left + padded + len(taps) - 1 <= sci.shape[1] else n
-                    _run(sci, first, ny, r, c - left, m, x, taps, wx, wy, values)
-                    _run(var, first, ny, r, c - left, m, x, taps, wx2, wy2, variances)
-                    _run_bits(dq, first, ny, r, c - left, n, x, taps, any_bits, bits)
+                    _run(sci, var, first, ny, r, c - left, m, x, taps, wx, wy, values, variances)
                 else:
                     for k in range(x, end):
-                        # Bits are determined below in any case.
-                        values[k] = _single(sci, corner, shape, r, c + k - x, k, taps, wx, wy)
-                        variances[k] = _single(var, corner, shape, r, c + k - x, k, taps, wx2, wy2)
-                        bits[k] = NO_DATA | VOID
-                for k in range(x, end):
-                    if bits[k]:
-                        nearest_x = reach + (2 * step_x[k] > table.shape[0] - 1)
-                        nearest_y = reach + (2 * step_y[k] > table.shape[0] - 1)
-                        bits[k] = _quality(
-                            dq,
-                            corner,
-                            shape,
-                            r,
-                            c + k - x,
-                            k,
-                            taps,
-                            wx,
-                            wy,
-                            nearest_x,
-                            nearest_y,
-                            share,
-                            bits[k],
-                        )
+                        at = r, c + k - x
+                        values[k], variances[k] = _single(sci, var, corner, shape, at, k, taps, wx, wy)
+                if where[x] == _INNER and row[x] >= 0:
+                    bits[x:end] = near[row[x] - first, column[x] - left : column[x] - left + n]
+                else:  # any: they are determined below
+                    bits[x:end] = NO_DATA | VOID
                 x = end
+            _qualities(
+                dq, corner, shape, row, column, step_x, step_y, where, width, taps, wx, wy, sizes, reached, limits, bits
+            )  # fmt: skip
             for k in range(width):
                 out_sci[y, x0 + k] = np.float32(area) * values[k]
                 out_var[y, x0 + k] = np.float32(area * area) * variances[k]
@@ -149,9 +144,9 @@ def _locate(inverse, y, x0, width, ny, nx, taps, steps, column, row, step_x, ste
         px = inverse[0] * (x0 + k) + at_x
         py = inverse[2] * (x0 + k) + at_y
         floor_x, floor_y = np.floor(px), np.floor(py)
-        column[k], row[k] = np.int64(floor_x), np.int64(floor_y)
-        step_x[k] = np.int64((px - floor_x) * steps + 0.5)
-        step_y[k] = np.int64((py - floor_y) * steps + 0.5)
+        column[k], row[k] = np.int32(floor_x), np.int32(floor_y)
+        step_x[k] = np.int32((px - floor_x) * steps + 0.5)
+        step_y[k] = np.int32((py - floor_y) * steps + 0.5)
         inside = (px > -0.5) & (px <= nx - 0.5) & (py > -0.5) & (py <= ny - 0.5)
         inner = (floor_x >= reach) & (floor_x <= nx - taps + reach)
         where[k] = inside * (_MARGIN + inner * (_INNER - _MARGIN))
@@ -166,104 +161,110 @@ def _find_runs(column, row, where, width, same):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _look_up(table, step_x, step_y, width, taps, wx, wy, wx2, wy2):  # type: ignore[no-untyped-def]
-    """Write the weights of each pixel, and their squares; those of tap i begin at i * _WIDTH."""
-    for k in range(width):
-        along, across = table[step_x[k]], table[step_y[k]]
-        for i in range(len(taps)):
-            wx[i * _WIDTH + k] = along[i]
-            wy[i * _WIDTH + k] = across[i]
-    for k in range(len(taps) * _WIDTH):
-        wx2[k] = wx[k] * wx[k]
-        wy2[k] = wy[k] * wy[k]
+def _look_up(table, step, width, taps, weights):  # type: ignore[no-untyped-def]
+    """Write the weights of each pixel; those of tap i begin at i * _WIDTH."""
+    for i in range(len(taps)):
+        of_tap, target = table[i], weights[i * _WIDTH : i * _WIDTH + width]
+        for k in range(width):
+            target[k] = of_tap[step[k]]
 
 
 @njit(cache=True, nogil=True)
-def _run(plane, first, ny, top, begin, n, at, taps, wx, wy, line):  # type: ignore[no-untyped-def]
+def _run(sci, var, first, ny, top, begin, n, at, taps, wx, wy, values, variances):  # type: ignore[no-untyped-def]
     """Interpolate ``n`` pixels from ``at`` on; the first tap of the first is on row ``top``, column ``begin``."""
-    out, weights = line[at : at + n], wx[at:]
+    value, variance, weights = values[at : at + n], variances[at : at + n], wx[at:]
     for j in range(len(taps)):
-        source = plane[clamp(top + j, ny - 1) - first, begin : begin + n + len(taps) - 1]
+        line = clamp(top + j, ny - 1) - first
+        light, noise = (
+            sci[line, begin : begin + n + len(taps) - 1],
+            var[line, begin : begin + n + len(taps) - 1],
+        )
         across = wy[j * _WIDTH + at : j * _WIDTH + at + n]
         if j == 0:
             for x in range(n):
-                along = np.float32(0.0)
+                along = along_noise = np.float32(0.0)
                 for i in range(len(taps)):
-                    along += weights[i * _WIDTH + x] * source[x + i]
-                out[x] = across[x] * along
+                    w = weights[i * _WIDTH + x]
+                    along += w * light[x + i]
+                    along_noise += w * w * noise[x + i]
+                value[x] = across[x] * along
+                variance[x] = across[x] * across[x] * along_noise
         else:
             for x in range(n):
-                along = np.float32(0.0)
+                along = along_noise = np.float32(0.0)
                 for i in range(len(taps)):
-                    along += weights[i * _WIDTH + x] * source[x + i]
-                out[x] += across[x] * along
+                    w = weights[i * _WIDTH + x]
+                    along += w * light[x + i]
+                    along_noise += w * w * noise[x + i]
+                value[x] += across[x] * along
+                variance[x] += across[x] * across[x] * along_noise
 
 
 @njit(cache=True, nogil=True)
-def _single(plane, corner, shape, top, begin, at, taps, wx, wy):  # type: ignore[no-untyped-def]
+def _single(sci, var, corner, shape, position, at, taps, wx, wy):  # type: ignore[no-untyped-def]
     """Interpolate one pixel, as `_run` does, where the taps reach beyond the frame's first or last column."""
-    total = np.float32(0.0)
+    value = variance = np.float32(0.0)
     for j in range(len(taps)):
-        source = plane[clamp(top + j, shape[0] - 1) - corner[0]]
-        along = np.float32(0.0)
+        row = clamp(position[0] + j, shape[0] - 1) - corner[0]
+        along = along_noise = np.float32(0.0)
         for i in range(len(taps)):
-            along += wx[i * _WIDTH + at] * source[clamp(begin + i, shape[1] - 1) - corner[1]]
-        total += wy[j * _WIDTH + at] * along
-    return total
+            column = clamp(position[1] + i, shape[1] - 1) - corner[1]
+            w = wx[i * _WIDTH + at]
+            along += w * sci[row, column]
+            along_noise += w * w * var[row, column]
+        across = wy[j * _WIDTH + at]
+        value += across * along
+        variance += across * across * along_noise
+    return value, variance
 
 
 @njit(cache=True, nogil=True)
-def _run_bits(dq, first, ny, top, begin, n, at, taps, any_bits, bits):  # type: ignore[no-untyped-def]
-    """Write the OR of the bits of all taps of each pixel; nearly always 0."""
-    long = n + len(taps) - 1
-    any_bits[:long] = 0
-    for j in range(len(taps)):
-        if top + j < 0 or top + j >= ny:
-            any_bits[:long] |= NO_DATA
-            continue
-        source = dq[top + j - first, begin : begin + long]
-        for x in range(long):
-            any_bits[x] |= source[x]
-    target = bits[at : at + n]
-    for x in range(n):
-        found = any_bits[x]
-        for i in range(1, len(taps)):
-            found |= any_bits[x + i]
-        target[x] = found
+def _qualities(  # type: ignore[no-untyped-def]
+    dq, corner, shape, rows, columns, step_x, step_y, where, width, taps, wx, wy, sizes, reached, limits, bits
+):
+    """Replace bits by those of the nearest input pixel and of the inputs whose share of the weights exceeds a limit.
 
-
-@njit(cache=True, nogil=True)
-def _quality(dq, corner, shape, top, begin, at, taps, wx, wy, nearest_x, nearest_y, share, everything):  # type: ignore[no-untyped-def]
-    """Return the bits of the nearest input pixel and of those whose share of the weights exceeds ``share``."""
+    Parameters
+    ----------
+    limits : tuple of float
+        Share from which the bits of an input count, and from which those of a `VOID` do.
+    bits : uint16
+        For each pixel the bits of all taps that can count, or more. Changed where they are not 0.
+    """
     ny, nx = shape
-    row, column = top + nearest_y, begin + nearest_x
-    outside = row < 0 or row >= ny or column < 0 or column >= nx
-    bits = NO_DATA if outside else dq[row - corner[0], column - corner[1]]
-    if bits == everything:
-        return bits & ~VOID
-    inner = begin >= 0 and begin + len(taps) <= nx and top >= 0 and top + len(taps) <= ny
-    size_x = size_y = largest = np.float32(0.0)
-    for i in range(len(taps)):
-        size_x += abs(wx[i * _WIDTH + at])
-        size_y += abs(wy[i * _WIDTH + at])
-        largest = max(largest, abs(wx[i * _WIDTH + at]))
-    limit, void_limit = share * size_x * size_y, VOID_SHARE * size_x * size_y
-    least = min(limit, void_limit) if everything & VOID else limit
-    for j in range(len(taps)):
-        across = abs(wy[j * _WIDTH + at])
-        if across * largest <= least:
+    reach, steps = len(taps) // 2 - 1, sizes.size - 1
+    flat, stride = dq.reshape(-1), dq.shape[1]
+    for k in range(width):
+        everything = bits[k]
+        if everything == 0 or where[k] == _OUTSIDE:
             continue
-        row = top + j
-        line = dq[clamp(row, ny - 1) - corner[0]]
-        for i in range(len(taps)):
-            if inner:
-                found = line[begin + i - corner[1]]
-            else:
-                column = begin + i
-                outside = row < 0 or row >= ny or column < 0 or column >= nx
-                found = NO_DATA if outside else line[column - corner[1]]
-            if found:
-                part = across * abs(wx[i * _WIDTH + at])
-                if part > limit or (found & VOID and part > void_limit):
-                    bits |= found
-    return bits & ~VOID
+        top, left = rows[k] - reach, columns[k] - reach
+        row, column = rows[k] + (2 * step_y[k] > steps), columns[k] + (2 * step_x[k] > steps)
+        outside = row < 0 or row >= ny or column < 0 or column >= nx
+        found = NO_DATA if outside else dq[row - corner[0], column - corner[1]]
+        if found == everything:
+            bits[k] = found & ~VOID
+            continue
+        size = sizes[step_x[k]] * sizes[step_y[k]]
+        limit = limits[0] * size
+        if everything & VOID or top + reached[0] < 0 or top + reached[1] > ny:
+            void_limit = limits[1] * size
+            for j in range(len(taps)):
+                row = top + j
+                for i in range(len(taps)):
+                    column = left + i
+                    outside = row < 0 or row >= ny or column < 0 or column >= nx
+                    one = NO_DATA if outside else dq[row - corner[0], column - corner[1]]
+                    if one:
+                        part = abs(wy[j * _WIDTH + k] * wx[i * _WIDTH + k])
+                        if part > limit or (one & VOID and part > void_limit):
+                            found |= one
+        else:
+            start = (top - corner[0]) * stride + left - corner[1]
+            for j in range(reached[0], reached[1]):
+                across = abs(wy[np.uint64(j * _WIDTH + k)])
+                for i in range(reached[0], reached[1]):
+                    one = flat[np.uint64(start + j * stride + i)]
+                    if one and across * abs(wx[np.uint64(i * _WIDTH + k)]) > limit:
+                        found |= one
+        bits[k] = found & ~VOID

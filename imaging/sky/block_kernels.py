@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.pixels.median_kernels import median_in_place
 
 _UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(DQ.NO_DATA)
@@ -23,19 +24,28 @@ def block_medians(sci, dq, mask, size, least):  # type: ignore[no-untyped-def]
     rows, columns = (ny + size - 1) // size, (nx + size - 1) // size
     out = np.full((rows, columns), np.nan, np.float64)
     counts = np.zeros((rows, columns), np.int64)
-    buffer = np.empty(size * size, np.float32)
+    buffers = np.empty((columns, size * ((size + 1) // 2) + 1), np.float32)
     masked = mask.size > 0
+    good = np.empty(nx, np.uint8)
     for r in range(rows):
-        for c in range(columns):
-            n = 0
-            for y in range(r * size, min(ny, (r + 1) * size), 2):
+        for y in range(r * size, min(ny, (r + 1) * size), 2):
+            values, flags = sci[y], dq[y]
+            for x in range(nx):
+                good[x] = (flags[x] & _UNUSABLE) == 0
+            if masked:
+                source = mask[y]
+                for x in range(nx):
+                    good[x] &= source[x] == 0
+            for c in range(columns):
+                buffer, n = buffers[c], counts[r, c]
+                # Without branches: the next value overwrites one that does not count.
                 for x in range(c * size, min(nx, (c + 1) * size)):
-                    if (dq[y, x] & _UNUSABLE) == 0 and not (masked and mask[y, x] != 0):
-                        buffer[n] = sci[y, x]
-                        n += 1
-            counts[r, c] = n
-            if n >= least:
-                out[r, c] = np.median(buffer[:n])
+                    buffer[n] = values[x]
+                    n += good[x]
+                counts[r, c] = n
+        for c in range(columns):
+            if counts[r, c] >= least:
+                out[r, c] = median_in_place(buffers[c], counts[r, c])
     return out, counts
 
 

@@ -8,7 +8,7 @@ measured first, outside the sources, and taken from the frame as it is read; not
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -44,6 +44,10 @@ _NO_ROWS: Final = np.empty(0, np.float64)
 
 class Frame(Protocol):
     """A detrended frame (`imaging.sky.subtract.SkyInput`)."""
+
+    @property
+    def name(self) -> str:
+        """The frame's name."""
 
     @property
     def planes(self) -> Planes:
@@ -107,7 +111,7 @@ class Flattening:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """A frame in blocks, and the means of its rows about them."""
 
     medians: NDArray[np.float64]
@@ -124,6 +128,7 @@ def flatten(
     *,
     channels: int = 0,
     threads: int | None = None,
+    known: MutableMapping[str, Measured] | None = None,
 ) -> list[Flattening]:
     """Return what to take from each frame before skies are combined.
 
@@ -139,6 +144,9 @@ def flatten(
         Number of the detector's readout channels; 0 if unknown.
     threads
         The result does not depend on them.
+    known
+        What an earlier call with the same masks and parameters measured, by the frames' names, so that no frame is
+        measured again for each portion that it is sky of. Changed: it contains these frames afterwards, and no others.
 
     Returns
     -------
@@ -149,7 +157,13 @@ def flatten(
     channels = channels if parameters.patterns else 0
     size = block_size((ny, nx), channels)
     probes: dict[int, Probe] = {}
-    measured = _measure(frames, range(len(frames)), probes, size, parameters, threads)
+    earlier = {} if known is None else known
+    measured = {i: earlier[frame.name] for i, frame in enumerate(frames) if frame.name in earlier}
+    new = [i for i in range(len(frames)) if i not in measured]
+    measured |= _measure(frames, new, probes, size, parameters, threads)
+    if known is not None:
+        known.clear()
+        known.update((frame.name, measured[i]) for i, frame in enumerate(frames))
     blocks = _blocks(frames, measured, serving, parameters, size)
     deficits = _deficits(blocks, measured, parameters)
     for again in range(_TRACES if deficits else 0):
@@ -181,9 +195,9 @@ def _measure(
     size: int,
     parameters: SkyParameters,
     threads: int | None,
-) -> dict[int, _Measured]:
+) -> dict[int, Measured]:
     """Return the blocks and means of rows of some frames."""
-    found: dict[int, _Measured] = {}
+    found: dict[int, Measured] = {}
 
     def work(which: slice) -> None:
         i = wanted[which.start]
@@ -200,7 +214,7 @@ def _measure(
             flatten_kernels.row_means(
                 sci, dq, mask, filled(medians), (size - 1) / 2, float(size), _ROW_CLIP * noise, means, used
             )
-        found[i] = _Measured(medians, counts, means, used, noise)
+        found[i] = Measured(medians, counts, means, used, noise)
 
     run_bands(work, len(wanted), rows_per_band=1, threads=threads)
     return found
@@ -215,7 +229,7 @@ def _noise(frame: Frame, dq: NDArray[np.uint16]) -> float:
 
 def _blocks(
     frames: Sequence[Frame],
-    measured: Mapping[int, _Measured],
+    measured: Mapping[int, Measured],
     serving: NDArray[np.bool_],
     parameters: SkyParameters,
     size: int,
@@ -235,7 +249,7 @@ def _blocks(
 
 
 def _deficits(
-    blocks: Blocks, measured: Mapping[int, _Measured], parameters: SkyParameters
+    blocks: Blocks, measured: Mapping[int, Measured], parameters: SkyParameters
 ) -> dict[int, NDArray[np.bool_]]:
     """Return the blocks of the frames in which a guide probe takes light."""
     found: dict[int, NDArray[np.bool_]] = {}
@@ -293,7 +307,7 @@ def _shared(i: int, structure: Structure, blocks: Blocks, size: int) -> NDArray[
     return block_nodes(whole, rows, columns, size)
 
 
-def _rows(measured: Mapping[int, _Measured], blocks: Blocks) -> dict[int, tuple[NDArray[np.float64], float]]:
+def _rows(measured: Mapping[int, Measured], blocks: Blocks) -> dict[int, tuple[NDArray[np.float64], float]]:
     """Return the offsets of the rows of each frame and their rms."""
     n = len(measured)
     relative = np.stack([measured[i].row_means / blocks.units[i] for i in range(n)])

@@ -183,14 +183,14 @@ def lowest_order(fits: Sequence[Sequence[Fit]], noises: Sequence[float]) -> int:
 def _solve(
     design: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    weighted = design * weights[:, None]
-    normal = design.T @ weighted
+    root = design * np.sqrt(weights)[:, None]
+    normal = root.T @ root  # numpy computes half of a product with its own transpose
     diagonal = np.diagonal(normal).copy()
     # Columns of zeros and ones are channels. What they and the surface share is left to the surface.
     steps = ((design == 0) | (design == 1)).all(axis=0) & ~(design == 1).all(axis=0)
     ridge = np.where(steps, _STEP_RIDGE * diagonal, 0.0) + _RIDGE * max(float(diagonal.mean()), 1e-300)
     normal[np.diag_indices_from(normal)] += ridge
-    return np.asarray(np.linalg.solve(normal, weighted.T @ values), np.float64)
+    return np.asarray(np.linalg.solve(normal, design.T @ (weights * values)), np.float64)
 
 
 def _scatter(left: NDArray[np.float64]) -> float:

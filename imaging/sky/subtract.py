@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,7 +36,7 @@ from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
-from imaging.sky.flatten import Flattening, flatten
+from imaging.sky.flatten import Flattening, Measured, flatten
 from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
 
@@ -139,6 +139,7 @@ def subtract_sky(
     channels: int = 0,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
+    known: MutableMapping[str, Measured] | None = None,
 ) -> list[SkyMetrics]:
     """Subtract the sky, measured in its sky frames, from each frame in ``selection``.
 
@@ -166,6 +167,8 @@ def subtract_sky(
         Number of the detector's readout channels; 0 if unknown.
     threads, memory
         Threads, and bytes for all bands being processed. The result does not depend on them.
+    known
+        Passed from one portion of a group to the next (`imaging.sky.flatten.flatten`).
 
     Returns
     -------
@@ -191,7 +194,7 @@ def subtract_sky(
     shape = _common_shape(frames)
     factor, shift = _to_common_level(frames, common, parameters)
     flattenings = flatten(
-        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, threads=threads
+        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, threads=threads, known=known
     )
     medians = np.empty(0)
     if parameters.operation == "median":

@@ -3,9 +3,9 @@
 A frame and its sky frames are sorted together, two complete rows of values at a time (which the compiler
 turns into vector instructions). The next frame mostly has the same set, or one that differs by a few frames: those
 that left are replaced in the sorted stack by those that came, in one pass for each, and nothing is sorted again. The
-values without the frame's own, their median and extremes are then read from the sorted stack. A pixel is only
-processed singly if extremes must be clipped. The sums are always taken over the set in the order of the frames, so
-the result does not depend on how the stack was sorted. The kernels release the GIL and keep no state.
+values without the frame's own, their median and extremes are then read from the sorted stack, for most pixels at once,
+for others singly. The sums are always taken over the set in the order of the frames, so the result does not depend on
+how the stack was sorted. The kernels release the GIL and keep no state.
 """
 
 from __future__ import annotations
@@ -59,39 +59,14 @@ def _without(ordered, b, k, me):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _clipped_mean(  # type: ignore[no-untyped-def]
-    ordered, b, me, count, total, noise, values, noises, chosen, state, low2, high2
-):
-    """Return mean and variance of column b without ``me`` and values beyond the thresholds about the median.
-
-    Sigma comes from the mean variance of the remaining values: a value's own variance follows its own noise,
-    so that high values would be kept more easily than low ones. Of two values, neither can be identified as
-    wrong.
-    """
-    first, last = 0, count
-    while last - first > 2:
-        n = last - first
-        least, most = _without(ordered, b, first, me), _without(ordered, b, last - 1, me)
-        lower = np.float64(_without(ordered, b, first + (n - 1) // 2, me))
-        middle = 0.5 * (lower + _without(ordered, b, first + n // 2, me))
-        below = (middle - least) ** 2 / low2
-        above = (most - middle) ** 2 / high2
-        if max(below, above) * n <= noise:
-            break
-        # One at a time, the more distant first, so that a cosmic ray does not cause the rejection of a good
-        # value.
-        gone = most if above >= below else least
-        if above >= below:
-            last -= 1
-        else:
-            first += 1
-        total -= gone
-        for j in range(chosen.size):
-            if chosen[j] and state[j, b] == _SKY and values[j, b] == gone:
-                noise -= noises[j, b]
-                break
-    n = last - first
-    return total / n, noise / (n * n)
+def _median_of_sky(ordered, b, own, noise_of_own, state_of_own, c, noise, median_factor):  # type: ignore[no-untyped-def]
+    """Return the median of column b without the frame's own value, and its variance."""
+    # Positions at its value or above move down by one.
+    me = np.float32(np.inf)
+    if state_of_own == _SKY:
+        me, c, noise = own, c - 1, noise - noise_of_own
+    lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
+    return 0.5 * (lower + _without(ordered, b, c // 2, me)), median_factor[c] * noise / (c * c)
 
 
 @njit(cache=True, nogil=True)
@@ -132,11 +107,12 @@ def subtract_band(  # type: ignore[no-untyped-def]
     total = np.empty(BLOCK, np.float64)
     noise = np.empty(BLOCK, np.float64)
     count = np.empty(BLOCK, np.int64)
+    content = np.empty(BLOCK, np.uint8)
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
-    skies, spreads = np.empty(BLOCK, np.float64), np.empty(BLOCK, np.float64)
-    simple = np.empty(BLOCK, np.bool_)
+    skies, spreads, left = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    simple, empty = np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_)
     size = 0
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
@@ -147,68 +123,57 @@ def subtract_band(  # type: ignore[no-untyped-def]
                 if not target[i]:
                     continue
                 if _change_set(selection[i], i, member, values, state, ordered) > 0:
-                    size = _sum_set(member, values, noises, state, total, noise, count)
+                    size = _sum_set(member, values, noises, state, total, noise, count, content)
                 _complete(
                     ordered, values[i], noises[i], state[i], size, total, noise, count, median_factor, low2, high2,
                     skies, spreads, simple,
                 )  # fmt: skip
+                if median_factor.size == 0:
+                    _complete_others(
+                        ordered, values, noises, state, selection[i], i, total, noise, count, low2, high2,
+                        skies, spreads, simple,
+                    )  # fmt: skip
                 back = 1.0 / factor[i]
+                own, flags = values[i], dq[i, y, x0 : x0 + width]
+                light, variance = sci[i, y, x0 : x0 + width], var[i, y, x0 : x0 + width]
+                empty[:] = False
                 for b in range(width):
-                    x = x0 + b
-                    if not simple[b]:
-                        # Without the frame itself: positions at its value or above move down by one.
-                        me = np.float32(np.inf)
-                        c, mean, spread = count[b], total[b], noise[b]
-                        if state[i, b] == _SKY:
-                            me = values[i, b]
-                            c, mean, spread = c - 1, mean - me, spread - noises[i, b]
-                        if c > 0:
-                            lower = np.float64(_without(ordered, b, (c - 1) // 2, me))
-                            middle = 0.5 * (lower + _without(ordered, b, c // 2, me))
-                            if median_factor.size > 0:
-                                sky, spread = middle, median_factor[c] * spread / (c * c)
-                            else:
-                                sky, spread = _clipped_mean(
-                                    ordered, b, me, c, mean, spread, values, noises, selection[i], state,
-                                    low2, high2,
-                                )  # fmt: skip
-                        else:
-                            c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
-                            if c == 0:
-                                if (dq[i, y, x] & _UNUSABLE) == 0:
-                                    dq[i, y, x] |= _NO_DATA
-                                    flagged[i, 1] += 1
-                                sci[i, y, x] = np.float32(0.0)
-                                continue
-                            sky, spread = _median(few, few_noises, c)
-                            flagged[i, 0] += (dq[i, y, x] & _OVERLAP) == 0
-                            dq[i, y, x] |= _OVERLAP
-                        skies[b], spreads[b] = sky, spread
-                    left = (np.float64(values[i, b]) - skies[b]) * back
-                    spread = var[i, y, x] + spreads[b] * back * back
-                    if flat:
-                        spread += left * left * flat_variance[y, x]
-                    sci[i, y, x] = np.float32(left)
-                    var[i, y, x] = np.float32(spread)
+                    if simple[b]:
+                        continue
+                    c = 0
+                    if content[b] != _NOTHING:  # as outside the light, and where every frame has a bad pixel
+                        if count[b] > (state[i, b] == _SKY):
+                            skies[b], spreads[b] = _median_of_sky(
+                                ordered, b, own[b], noises[i, b], state[i, b], count[b], noise[b], median_factor
+                            )  # fmt: skip
+                            continue
+                        c = _gather_sources(selection[i], values, noises, state, b, few, few_noises)
+                    if c == 0:
+                        flagged[i, 1] += (flags[b] & _UNUSABLE) == 0
+                        flags[b] |= _NO_DATA if (flags[b] & _UNUSABLE) == 0 else np.uint16(0)
+                        skies[b], spreads[b], empty[b] = 0.0, 0.0, True
+                        continue
+                    skies[b], spreads[b] = _median(few, few_noises, c)
+                    flagged[i, 0] += (flags[b] & _OVERLAP) == 0
+                    flags[b] |= _OVERLAP
+                for b in range(width):
+                    difference = (np.float64(own[b]) - skies[b]) * back
+                    left[b] = 0.0 if empty[b] else difference
+                    spreads[b] = variance[b] + spreads[b] * back * back
+                    light[b] = np.float32(left[b])
+                if flat:
+                    relative = flat_variance[y, x0 : x0 + width]
+                    for b in range(width):
+                        spreads[b] += left[b] * left[b] * relative[b]
+                for b in range(width):
+                    variance[b] = np.float32(spreads[b])
 
 
 @njit(cache=True, nogil=True)
 def _complete(  # type: ignore[no-untyped-def]
-    ordered,
-    me,
-    noise_of_me,
-    state_of_me,
-    size,
-    total,
-    noise,
-    count,
-    median_factor,
-    low2,
-    high2,
-    skies,
-    spreads,
-    simple,
-):
+    ordered, me, noise_of_me, state_of_me, size, total, noise, count, median_factor, low2, high2,
+    skies, spreads, simple,
+):  # fmt: skip
     """Compute the clipped means of the columns where every frame has sky and nothing is clipped; mark them ``simple``.
 
     Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so
@@ -237,6 +202,55 @@ def _complete(  # type: ignore[no-untyped-def]
         simple[b] = kept & (count[b] == size) & (state_of_me[b] == _SKY)
         skies[b] = (total[b] - np.float64(own)) / c
         spreads[b] = limit / c
+
+
+@njit(cache=True, nogil=True)
+def _complete_others(  # type: ignore[no-untyped-def]
+    ordered, values, noises, state, chosen, i, total, noise, count, low2, high2, skies, spreads, simple
+):
+    """Compute the clipped means of the other columns that have any sky; mark them ``simple``.
+
+    Values beyond the thresholds about the median are left out. Sigma comes from the mean variance of the remaining
+    values: a value's own variance follows its own noise, so that high values would be kept more easily than low ones.
+    Of two values, neither can be identified as wrong.
+    """
+    for b in range(BLOCK):
+        if simple[b]:
+            continue
+        # Without the frame itself: positions at its value or above move down by one.
+        me = np.float32(np.inf)
+        c, mean, spread = count[b], total[b], noise[b]
+        if state[i, b] == _SKY:
+            me = values[i, b]
+            c, mean, spread = c - 1, mean - me, spread - noises[i, b]
+        if c < 1:
+            continue
+        first, last = 0, c
+        while last - first > 2:
+            n = last - first
+            k, upper = first + (n - 1) // 2, first + n // 2
+            least = ordered[first, b] if ordered[first, b] < me else ordered[first + 1, b]
+            most = ordered[last - 1, b] if ordered[last - 1, b] < me else ordered[last, b]
+            middle = np.float64(ordered[k, b] if ordered[k, b] < me else ordered[k + 1, b])
+            middle = 0.5 * (middle + (ordered[upper, b] if ordered[upper, b] < me else ordered[upper + 1, b]))
+            below = (middle - least) ** 2 / low2
+            above = (most - middle) ** 2 / high2
+            if max(below, above) * n <= spread:
+                break
+            # One at a time, the more distant first, so that a cosmic ray does not cause the rejection of a good
+            # value.
+            gone = most if above >= below else least
+            if above >= below:
+                last -= 1
+            else:
+                first += 1
+            mean -= gone
+            for j in range(chosen.size):
+                if values[j, b] == gone and chosen[j] and state[j, b] == _SKY:
+                    spread -= noises[j, b]
+                    break
+        n = last - first
+        skies[b], spreads[b], simple[b] = mean / n, spread / (n * n), True
 
 
 @njit(cache=True, nogil=True)
@@ -334,12 +348,16 @@ def _replace(ordered, m, old, new):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sum_set(member, values, noises, state, total, noise, count):  # type: ignore[no-untyped-def]
-    """Compute sums, summed variances and numbers of the sky values of a set; return the number of its frames."""
+def _sum_set(member, values, noises, state, total, noise, count, content):  # type: ignore[no-untyped-def]
+    """Compute sums, summed variances and numbers of the sky values of a set; return the number of its frames.
+
+    ``content`` becomes `_NOTHING` where no frame has anything.
+    """
     size = 0
     total[:] = 0.0
     noise[:] = 0.0
     count[:] = 0
+    content[:] = _NOTHING
     for j in range(member.size):
         if not member[j]:
             continue
@@ -350,6 +368,8 @@ def _sum_set(member, values, noises, state, total, noise, count):  # type: ignor
             total[b] += value if sky else 0.0
             noise[b] += variance if sky else 0.0
             count[b] += 1 if sky else 0
+        for b in range(BLOCK):
+            content[b] |= state[j, b]
     return size
 
 

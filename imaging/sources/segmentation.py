@@ -63,6 +63,21 @@ def _root(parents, i):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _mark(row, limit, threshold, lit):  # type: ignore[no-untyped-def]
+    """Set ``lit`` to 1 where a row is above ``threshold`` times ``limit``: alone, the compiler vectorises it."""
+    for x in range(len(row)):
+        lit[x] = row[x] > threshold * limit[x]
+
+
+@njit(cache=True, nogil=True)
+def _next_lit(lit, words, x, nx):  # type: ignore[no-untyped-def]
+    """Return the first lit pixel from x on; ``nx`` or more if none is lit. Eight dark ones are skipped at a time."""
+    while x < nx and lit[x] == 0:
+        x = x + 1 if x & 7 or words[x >> 3] else x + 8
+    return x
+
+
+@njit(cache=True, nogil=True)
 def find_runs(smooth, rms_mesh, cell, threshold):  # type: ignore[no-untyped-def]
     """Find runs of pixels above ``threshold`` times the local noise, and the component of each.
 
@@ -83,17 +98,11 @@ def find_runs(smooth, rms_mesh, cell, threshold):  # type: ignore[no-untyped-def
     n, above_first, above_last = 0, 0, 0
     for y in range(ny):
         mesh_row(rms_mesh, cell, y, limit)
-        row = smooth[y]
-        for i in range(nx):
-            lit[i] = row[i] > threshold * limit[i]
+        _mark(smooth[y], limit, threshold, lit)
         first = n
         above = above_first
-        x = 0
+        x = _next_lit(lit, words, 0, nx)
         while x < nx:
-            if lit[x] == 0:
-                # Dark pixels occur in long stretches: skip eight at a time.
-                x = x + 1 if x % 8 or words[x // 8] else x + 8
-                continue
             start = x
             while lit[x]:
                 x += 1
@@ -111,6 +120,7 @@ def find_runs(smooth, rms_mesh, cell, threshold):  # type: ignore[no-untyped-def
                 parents[max(a, b)] = min(a, b)
                 other += 1
             n += 1
+            x = _next_lit(lit, words, x, nx)
         above_first, above_last = first, n
     for i in range(n):
         parents[i] = _root(parents, i)

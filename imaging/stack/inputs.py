@@ -13,10 +13,15 @@ from imaging.frames.facts import FrameFacts
 from imaging.io.planes import Planes
 from imaging.pixels.dq import DQ
 from imaging.registration.geometry import Affine, Grid
-from imaging.registration.resample import ResampleParameters, resample_rows
+from imaging.registration.resample import ResampleParameters, resample_into
 
 #: Interval between the rows from which an unknown noise is taken.
 _NOISE_STEP: Final = 16
+
+#: Bytes per pixel of a resampled frame, with and without its variance, and of the one that is being resampled.
+WITH_VARIANCE: Final = 10
+WITHOUT_VARIANCE: Final = 6
+_IN_PROGRESS: Final = 60
 
 _Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
 
@@ -70,6 +75,11 @@ class StackInput:
         return float(np.sqrt(np.median(var[good]))) if good.any() else 0.0
 
 
+def bytes_per_row(frames: int, columns: int, per_pixel: int) -> int:
+    """Return the bytes that a row of all resampled frames takes while they are combined."""
+    return columns * (frames * per_pixel + _IN_PROGRESS)
+
+
 def resampled(
     inputs: Sequence[StackInput],
     grid: Grid,
@@ -77,6 +87,8 @@ def resampled(
     scales: NDArray[np.float64],
     parameters: ResampleParameters,
     hits: Sequence[NDArray[np.int64]] | None = None,
+    *,
+    variance: bool = True,
 ) -> _Rows:
     """Return some rows of the grid from every frame, scaled: (n, rows, nx).
 
@@ -92,9 +104,12 @@ def resampled(
         The interpolant.
     hits
         For each frame the flat indices, ascending, of its pixels that are rejected (DQ 8).
+    variance
+        Return the variances too; otherwise an array of size 0 in their place.
     """
     shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
-    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    sci, dq = np.empty(shape, np.float32), np.empty(shape, np.uint16)
+    var = np.empty(shape if variance else (0, 0, 0), np.float32)
     for i, frame in enumerate(inputs):
         planes, gone = frame.planes, None if hits is None else hits[i]
 
@@ -107,8 +122,10 @@ def resampled(
             return planes.rows("sci", wanted), planes.rows("var", wanted), quality
 
         placed = grid.place(frame.transform)
-        sci[i], var[i], dq[i] = resample_rows(source, frame.shape, placed, rows, shape[2], parameters)
+        out = sci[i], var[i] if variance else None, dq[i]
+        resample_into(out, source, frame.shape, placed, rows, parameters)
         if scales[i] != 1.0:
             sci[i] *= np.float32(scales[i])
-            var[i] *= np.float32(scales[i] ** 2)
+            if variance:
+                var[i] *= np.float32(scales[i] ** 2)
     return sci, var, dq

@@ -23,7 +23,7 @@ from imaging.pixels.bands import bands, rows_for, run_bands
 from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
-from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.inputs import WITH_VARIANCE, WITHOUT_VARIANCE, StackInput, bytes_per_row, resampled
 from imaging.stack.psf_kernels import (
     DISTRUSTED,
     SKY,
@@ -38,8 +38,6 @@ from imaging.stack.template_kernels import PARTIAL, median_difference, take_medi
 
 #: Fewest values of a median that an outlier can be compared with.
 FEWEST: Final = 3
-#: Bytes per pixel and frame while the median is taken; a comparison takes less.
-_BYTES: Final = 50
 _MOST_ROWS: Final = 64
 #: Frames whose seeing is within this factor of the best are alike; others are compared with the sharpest, at least so
 #: many.
@@ -144,17 +142,21 @@ class _Frames:
         """Median of the scaled frames' background noise."""
         return float(np.median(self.noises * self.scales))
 
-    @property
-    def rows(self) -> int:
-        """Rows of a band."""
-        fitting = rows_for(self.memory, len(self.inputs) * self.grid.shape[1] * _BYTES, threads=self.threads)
-        return min(fitting, _MOST_ROWS)
+    def rows(self, per_pixel: int = WITHOUT_VARIANCE) -> int:
+        """Return the rows of a band of all frames; a comparison takes less."""
+        row = bytes_per_row(len(self.inputs), self.grid.shape[1], per_pixel)
+        return min(rows_for(self.memory, row, threads=self.threads), _MOST_ROWS)
 
     def resampled(self, rows: slice, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
         """Return rows of the ``count`` sharpest frames."""
         chosen = self.order[:count]
         sci, _, dq = resampled(
-            [self.inputs[i] for i in chosen], self.grid, rows, self.scales[chosen], self.resampling
+            [self.inputs[i] for i in chosen],
+            self.grid,
+            rows,
+            self.scales[chosen],
+            self.resampling,
+            variance=False,
         )
         return sci, dq
 
@@ -256,7 +258,7 @@ def _template(frames: _Frames) -> Template:
         sci, dq = frames.resampled(rows, len(frames.inputs))
         take_median(sci, dq, frames.sharp, FEWEST, median[rows], suspect[rows])
 
-    run_bands(work, shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    run_bands(work, shape[0], rows_per_band=frames.rows(), threads=frames.threads)
     kinds = np.empty(shape, np.uint8)
     broadest = max((f.seeing for f in frames.inputs if f.seeing), default=frames.fwhm)
     spread = max(_LEAST_SPREAD, _broadening(broadest, frames.fwhm))
@@ -327,7 +329,8 @@ def _refined(frames: _Frames, template: Template, matched: Sequence[Matching], o
             sci, dq, models, template.kinds[rows], suspect, frames.sharp, FEWEST, only, median[rows]
         )
 
-    run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows, threads=frames.threads)
+    # The models take as much as variances.
+    run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows(WITH_VARIANCE), threads=frames.threads)
     return Template(median, template.suspect, template.kinds)
 
 
@@ -381,7 +384,7 @@ def _compare(
         _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip
     found, tested = [], 0
-    for rows in bands(ny, frames.rows):
+    for rows in bands(ny, frames.rows()):
         # Two more rows on each side: neighbours of neighbours, and their gradients.
         around = slice(max(0, rows.start - 2), min(ny, rows.stop + 2))
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))

@@ -21,7 +21,7 @@ from imaging.registration.geometry import Grid
 from imaging.registration.interpolants import mean_squared_weights
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.frame_limits import LimitParameters
-from imaging.stack.inputs import StackInput, resampled
+from imaging.stack.inputs import WITH_VARIANCE, StackInput, bytes_per_row, resampled
 from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
@@ -29,8 +29,6 @@ from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 4
 
-#: Bytes per output pixel and frame during processing: read, gaps filled, resampled, stacked, combined.
-_BYTES: Final = 50
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
 _CORRELATION_GRID: Final = 48
@@ -228,7 +226,7 @@ def make_stack(
         for plane, rows_of_it in zip(planes, combined, strict=True):
             plane[rows] = rows_of_it
 
-    fitting = rows_for(memory, len(inputs) * nx * _BYTES, threads=threads)
+    fitting = rows_for(memory, bytes_per_row(len(inputs), nx, WITH_VARIANCE), threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
     rejected = sum(len(pixels) for pixels in hits or ())
     metrics = _metrics(
