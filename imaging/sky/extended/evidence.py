@@ -1,7 +1,8 @@
 """Whether an apparent source moves with the stars from dither to dither: the sky's and the flat's structure does not.
 
-The frames are compared at the same blocks of the detector, so that whatever all of them share there cancels. What an
-image made from the other frames predicts for the differences is compared with the differences of a frame.
+The frames are compared at the same blocks of the detector, so that whatever all of them share there cancels. The
+differences of a frame are predicted twice: from an image of the sky made of the other frames, which noise and the
+structure of the sky cannot be; and from the fitted source, which the crowding of stars cannot be.
 """
 
 from __future__ import annotations
@@ -34,47 +35,63 @@ def explained(light: NDArray[np.float64], mesh: SkyMesh, source: SourceModel) ->
     Returns
     -------
     float
-        1 if everything that differs moves with the stars; about 0, or less, for the structure of the sky and for
-        noise, since each frame is predicted from the others. NaN with too few blocks.
+        The smaller of the shares of the two predictions. 1 if everything that differs moves with the stars and is the
+        source's; about 0, or less, for anything else. NaN with too few blocks.
     """
     frames = np.unique(np.linspace(0, len(light) - 1, min(len(light), _MOST)).round().astype(int))
     light, places = light[frames], mesh.places[frames]
-    n, shape = len(light), light.shape[1:]
+    shape = light.shape[1:]
     known = np.isfinite(light)
-    frames_here = known.sum(axis=0)
-    enough = 2 * frames_here > n
-    values = np.where(known, light, 0.0)
-    total, weight = np.zeros(mesh.weight.shape), np.zeros(mesh.weight.shape)
-    own = []
-    for value, there, place in zip(values, known, places, strict=True):
-        mine, count = np.zeros(total.shape), np.zeros(total.shape)
-        deposit(value, there, place, mine, count)
-        own.append((mine, count))
-        total, weight = total + mine, weight + count
-    near = (source.distances() < _REACH).astype(np.float64)
-    before = after = 0.0
-    usual = values.sum(axis=0) / np.maximum(frames_here, 1)
-    y, x = np.mgrid[-1.0 : 1.0 : shape[0] * 1j, -1.0 : 1.0 : shape[1] * 1j]
+    values, here = np.where(known, light, 0.0), np.maximum(known.sum(axis=0), 1)
+    enough = 2 * known.sum(axis=0) > len(light)
+    images = _Others(values, known, places, mesh.weight.shape)
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float64)
+    fitted = np.stack([source.fitted(rows + y, columns + x) for y, x in places])
+    x, y = 2 * columns / shape[1] - 1, 2 * rows / shape[0] - 1
+    usual = values.sum(axis=0) / here
+    before, after = np.zeros(2), np.zeros(2)
     for i, place in enumerate(places):
-        count = weight - own[i][1]
-        image = np.where(count > 0.5, (total - own[i][0]) / np.maximum(count, 0.5), 0.0)
-        there = (count > 0.5).astype(np.float64)
-        predicted = np.stack([sample(image, one, shape) for one in places])
-        whole = np.min([sample(there, one, shape) for one in places], axis=0) > 0.99
+        predicted, whole = images.without(i)
         seen = known[i] & enough & whole
-        shared = np.where(known, predicted, 0.0).sum(axis=0) / np.maximum(frames_here, 1)
         # Medians of squares of blocks: a star is in few of them.
         differs = medians_around(np.where(seen, values[i] - usual, np.nan))
-        moved = medians_around(np.where(seen, predicted[i] - shared, np.nan))
-        used = np.isfinite(differs) & (sample(near, place, shape) > 0.5)
+        used = np.isfinite(differs) & (source.distance(rows + place[0], columns + place[1]) < _REACH)
         if np.count_nonzero(used) < _FEWEST:
             continue
-        # Neither a slope of the sky nor another transparency is evidence.
-        design = np.stack([np.ones(np.count_nonzero(used)), x[used], y[used], predicted[i][used]], axis=1)
-        differs, moved = _without(design, differs[used]), _without(design, moved[used])
-        before += float(np.square(differs).sum())
-        after += float(np.square(differs - moved).sum())
-    return 1.0 - after / before if before > 0 else float("nan")
+        for k, by in enumerate((predicted, fitted)):
+            shared = np.where(known, by, 0.0).sum(axis=0) / here
+            moved = medians_around(np.where(seen, by[i] - shared, np.nan))[used]
+            # Neither a slope of the sky nor another transparency is evidence.
+            design = np.stack([np.ones(len(moved)), x[used], y[used], by[i][used]], axis=1)
+            found, moved = _without(design, differs[used]), _without(design, moved)
+            before[k] += float(np.square(found).sum())
+            after[k] += float(np.square(found - moved).sum())
+    return 1.0 - float((after / before).max()) if before.all() else float("nan")
+
+
+class _Others:
+    """Images of the sky from all frames but one."""
+
+    def __init__(
+        self,
+        values: NDArray[np.float64],
+        known: NDArray[np.bool_],
+        places: NDArray[np.float64],
+        size: tuple[int, ...],
+    ) -> None:
+        self._places, self._shape = places, values.shape[1:]
+        self._own = np.zeros((len(values), 2, *size))
+        for value, there, place, (light, count) in zip(values, known, places, self._own, strict=True):
+            deposit(value, there, place, light, count)
+        self._total = self._own.sum(axis=0)
+
+    def without(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the image without frame i at the blocks of every frame, (n, rows, columns), and where all are seen."""
+        light, count = self._total - self._own[i]
+        image = np.where(count > 0.5, light / np.maximum(count, 0.5), 0.0)
+        there = (count > 0.5).astype(np.float64)
+        whole = np.min([sample(there, one, self._shape) for one in self._places], axis=0) > 0.99
+        return np.stack([sample(image, one, self._shape) for one in self._places]), np.asarray(whole)
 
 
 def _without(design: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,14 +21,14 @@ from imaging.sky.extended.source_model import SkyMesh, SourceModel, find_source,
 #: Fewest frames that distinguish a source from the sky.
 FEWEST: Final = 3
 #: Share of the differences between frames that a source must explain.
-_EVIDENCE: Final = 0.4
+_EVIDENCE: Final = 0.45
 #: Distances from the centre at which the halo is judged, scale lengths: the first that is seen; and the ring's width.
 _HALO: Final = (2.0, 1.5, 1.0, 0.5)
 _WIDTH: Final = 0.4
 #: Rings from which the loss at the centre is extrapolated, scale lengths, and fewest blocks of a ring.
 _INNER: Final = ((0.0, 0.4), (0.4, 0.9))
 _FEWEST_BLOCKS: Final = 4
-_FEWEST_INNER: Final = 2
+_FEWEST_INNER: Final = 1
 #: Structure of the sky and the flat that no dither reveals, relative to the sky.
 _STRUCTURE: Final = 0.003
 #: Relative error of a computed loss.

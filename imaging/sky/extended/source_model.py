@@ -133,6 +133,10 @@ class SourceModel:
         """Return the distance of places from the centre along the major axis's isophote, scale lengths."""
         return _distance(y - self.y, x - self.x, self.axis_ratio, self.angle) / self.scale
 
+    def fitted(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the light of the fitted exponential at places, electrons."""
+        return np.asarray(self.peak * np.exp(-self.distance(y, x)))
+
     def distances(self) -> NDArray[np.float64]:
         """Return the distance of each place of the mesh, scale lengths."""
         y, x = np.mgrid[0 : self.light.shape[0], 0 : self.light.shape[1]].astype(np.float64)
@@ -142,8 +146,7 @@ class SourceModel:
         """Return the light on a mesh that is larger by a margin on each side: where it is not measured, the fit."""
         rows, columns = self.light.shape
         y, x = np.mgrid[-margin : rows + margin, -margin : columns + margin].astype(np.float64)
-        distance = self.distance(y, x)
-        out = self.peak * np.exp(-distance)
+        distance, out = self.distance(y, x), self.fitted(y, x)
         # Beyond, the measured light is noise and the sky's structure.
         reach = math.log(max(self.peak / (2.0 * max(self.scatter, 1e-9)), math.e))
         inner = out[margin : margin + rows, margin : margin + columns]
