@@ -29,8 +29,8 @@ _HIDDEN: Final = 0.8
 _MAD_TO_SIGMA: Final = 1.4826
 #: Most stacked frames whose skies are computed.
 _MOST: Final = 16
-#: Share of the frames that must see a place.
-_SEEN: Final = 0.3
+#: Frames that must see a place.
+_SEEN: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def contaminate(
         free = np.where(lit & (masks[i] < _HIDDEN), 1.0 - masks[i], 0.0)
         sky += (plane @ _plane((lights[i] - sky).ravel(), free.ravel(), plane, noise)).reshape(lit.shape)
         deposit(np.where(lit, sky, 0.0), lit, places[i], total, weight)
-    seen = weight > _SEEN * len(subset)
+    seen = weight > _SEEN
     y, x = np.mgrid[0 : light.shape[0], 0 : light.shape[1]].astype(np.float64)
     return Contamination(
         light=np.where(seen, light, np.nan),

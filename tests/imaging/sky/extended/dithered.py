@@ -71,13 +71,7 @@ def observe(rng, shifts, light, *, masked=1100.0):
     taken = np.stack([_sky(np.delete(values, i, 0), np.delete(masks, i, 0)) for i in range(n)])
     design = np.stack([np.ones(y.size), x.ravel(), y.ravel()], axis=1)
     for i in range(n):
-        used = (lit & (masks[i].mean(axis=-1) < 0.8)).ravel()
-        blocks = np.median(values[i] - taken[i], axis=-1).ravel()
-        for _ in range(5):
-            plane = np.linalg.lstsq(design[used], blocks[used], rcond=None)[0]
-            away = blocks - design @ plane
-            used &= np.abs(away) < 3 * 1.4826 * np.median(np.abs(away[used]))
-        taken[i] += (design @ plane).reshape(BLOCKS, BLOCKS)[..., None]
+        taken[i] += (design @ _plane(values[i] - taken[i], masks[i], lit)).reshape(BLOCKS, BLOCKS)[..., None]
     return Dithered(
         _group(np.median(values, axis=-1), np.median(taken, axis=-1), masks.mean(axis=-1), shifts, lit),
         true.mean(axis=-1),
@@ -116,6 +110,25 @@ def _group(light, taken, masks, shifts, lit):
     return GroupMesh(
         meshes, Pointings(np.asarray(shifts), ~np.eye(len(shifts), dtype=bool)), SIZE, LEVEL, NOISE
     )
+
+
+def _plane(left, masked, lit, side=4):
+    """The plane of what is left outside the masks, from large blocks, whose noise is small."""
+    free = (lit[..., None] & ~masked).astype(float)
+    y, x = np.mgrid[0:BLOCKS, 0:BLOCKS].astype(float)
+
+    def coarse(values):
+        return values.reshape(BLOCKS // side, side, BLOCKS // side, side).sum(axis=(1, 3)).ravel()
+
+    count = coarse(free.sum(axis=-1))
+    used = count > 0.2 * 9 * side * side
+    blocks = coarse((free * left).sum(axis=-1)) / np.maximum(count, 1)
+    terms = np.stack([np.ones(len(count)), coarse(x) / side**2, coarse(y) / side**2], axis=1)
+    for _ in range(9):
+        plane = np.linalg.lstsq(terms[used], blocks[used], rcond=None)[0]
+        away = blocks - terms @ plane
+        used &= np.abs(away) < 3 * 1.4826 * np.median(np.abs(away[used]))
+    return plane
 
 
 def _sky(values, masks):
