@@ -11,10 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import numpy as np
 from prefect.states import Completed, State
 from pydantic import Field
 
 from imaging.io.planes import Planes, PlanesWriter, release
+from imaging.sky.extended.frame_mesh import MESH
 from imaging.sky.flatten import Measured
 from imaging.sky.levels import (
     ODD_STRUCTURE_REMEDY,
@@ -37,6 +39,8 @@ from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
+#: Planes of a sky-subtracted frame.
+_LAYOUT: Final = LAYOUT | {MESH: np.float32}
 
 #: A group whose planes take more than this part of the scratch that is kept releases them on the way.
 _SHARE: Final = 4
@@ -105,7 +109,7 @@ def subtract_group_sky(
     masked = {ref.name: ref for ref in masks.frames}
     inputs = [f.key for f in group.frames] + [masked[f.name].key for f in group.frames if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in group.skies.items()]
-    key = scratch_key("sky", VERSION, [*inputs, *LAYOUT], parameters)
+    key = scratch_key("sky", VERSION, [*inputs, *_LAYOUT], parameters)
     portions = group.portions()
     brief = _takes_much(group, workspace)
     made: list[ScratchRef] = []
@@ -162,7 +166,7 @@ def _subtract(
         return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
 
     with (
-        subtracted(key, LAYOUT, portion, group, masks, detrending, parameters, workspace, known) as done,
+        subtracted(key, _LAYOUT, portion, group, masks, detrending, parameters, workspace, known) as done,
         ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool,
     ):
         return list(pool.map(commit, done))  # checksums: of half a gigabyte and more

@@ -13,12 +13,14 @@ from imaging.errors import FrameError
 from imaging.frames.pointing import moved_by
 from imaging.io.planes import PlanesWriter
 from imaging.products.product_file import ProductFile
+from imaging.sky.extended.frame_mesh import MESH, empty_mesh
 from imaging.sky.flatten import Measured
 from imaging.sky.own_background import subtract_own_background
 from imaging.sky.subtract import (
     SkyInput,
     SkyMetrics,
     SkyParameters,
+    plane_shape,
     subtract_sky,
 )
 from tasks.detrend import Detrending, with_planes
@@ -54,7 +56,10 @@ def subtracted(
     with ExitStack() as stack:
         writers = {
             f.name: stack.enter_context(
-                PlanesWriter(folder_for(workspace, key, f.frame), {p: (t, shape) for p, t in layout.items()})
+                PlanesWriter(
+                    folder_for(workspace, key, f.frame),
+                    {p: (t, plane_shape(p, shape)) for p, t in layout.items()},
+                )
             )
             for f in portion
         }
@@ -159,6 +164,8 @@ def _own_background(
     for name, plane in (("sci", sci), ("var", var), ("dq", dq)):
         if plane is not None:
             writer.write(name, rows, plane)
+    if MESH in writer:
+        writer.write(MESH, slice(0, 3), empty_mesh(sci.shape))
     return metrics
 
 

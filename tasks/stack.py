@@ -32,6 +32,7 @@ from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
+from tasks.extended_source import find_extended_source
 from tasks.sky import SkyPass
 from tasks.stack_cards import stack_cards
 from tasks.support.decorator import step_task
@@ -187,7 +188,17 @@ def build_stack(
         header = grid.header.copy()
         marks = sky.marks(names)
         levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
+        extended = find_extended_source(
+            group.label,
+            sky,
+            used,
+            {name: ref.metrics for name, ref in catalogues.items()},
+            {frame.name: frame.facts for frame in group.frames.frames},
+            grid,
+            parameters.sky,
+        )
         metrics = result.metrics.completed(
+            **({} if extended is None else extended.figures),
             reference=alignment.reference,
             registration=_registration(used),
             weakly_aligned=len(alignment.weak),
@@ -205,6 +216,7 @@ def build_stack(
             Image(result.sci, result.var, result.dq, header, primary),
             flat_values(metrics),
             warnings=(
+                *(() if extended is None else (extended.warning(),)),
                 *notes,
                 *result.notes,
                 *marks,
@@ -217,7 +229,7 @@ def build_stack(
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
             ),
-            cards=stack_cards(metrics, alignment.reference),
+            cards=stack_cards(metrics, alignment.reference) | ({} if extended is None else extended.cards()),
             object_mask=sources.object_mask,
             tables={
                 "OBJCAT": _source_table(result, sources, grid.header, parameters.detect.aperture),

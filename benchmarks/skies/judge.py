@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +26,16 @@ from imaging.simulator.truth import NightTruth
 CENTRE, HALO = 1.0, 5.0
 #: Largest level of the empty background, e-.
 BACKGROUND: Final = 0.5
-#: How far a warning's loss may be from the true one, relative.
+#: How far a warning's losses may be from the true ones, relative.
 ESTIMATE: Final = 0.3
+#: Dithers of 150 arcsec do for the galaxy that those of 20 are too small for: the throw may be wider by a quarter.
+MOST_WIDER: Final = 1.25 * 150 / 20
+_WARNING: Final = re.compile(
+    r"loses (?P<centre>[\d.]+) % of its light at the centre and (?P<halo>[\d.]+) % at (?P<at>[\d.]+) scale lengths"
+)
+_THROW: Final = re.compile(
+    r"dithers (?P<wider>[\d.]+) times as wide, a median of \d+ arcsec, would do|sky at least \d+ arcsec away"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,9 @@ def judge(night: SkyNight, seed: int, truth: NightTruth, outcome: Outcome) -> Ju
         wrong.append(f"background {level:.2g} e- (limit {BACKGROUND:g})")
     small_dither = night.judged == "galaxy" and bool(night.message)
     if small_dither:
-        wrong += _estimate(rows, outcome)
+        wrong += estimate_wrong(
+            rows, [line for line in messages_of(outcome.report) if re.search(night.message, line, re.I)]
+        )
     else:
         wrong += [
             f"{row.figure} {row.value:.3g} (limit {row.limit})"
@@ -145,11 +156,28 @@ def _distance(shape: tuple[int, ...], centre: tuple[float, float], axis_ratio: f
     return np.hypot(x - centre[0], (y - centre[1]) / axis_ratio)
 
 
-def _estimate(rows: tuple[ScoreRow, ...], outcome: Outcome) -> list[str]:
-    """Compare the loss that the warning estimates with the true ones."""
-    warnings = [line for line in messages_of(outcome.report) if re.search(r"extended|galaxy", line, re.I)]
-    given = [float(v) for line in warnings for v in re.findall(r"(\d+(?:\.\d+)?) ?%", line)]
-    true = [row.value for row in rows]
-    if any(abs(g - t) <= ESTIMATE * abs(t) for g in given for t in true):
-        return []
-    return [f"estimated loss {given or 'missing'} %, true ones {', '.join(f'{t:.0f}' for t in true)} %"]
+def estimate_wrong(rows: Sequence[ScoreRow], warnings: Sequence[str]) -> list[str]:
+    """Return what is wrong with a warning's losses, its distance and the throw that it names.
+
+    Parameters
+    ----------
+    rows
+        True losses, %: at the centre, and at two scale lengths.
+    warnings
+        Messages about extended sources.
+    """
+    found = next((m for line in warnings if (m := _WARNING.search(line))), None)
+    if found is None:
+        return [f"no losses are named: {'; '.join(warnings)[:160] or 'no warning'}"]
+    wrong = []
+    for row, given in zip(rows, (float(found["centre"]), float(found["halo"])), strict=True):
+        if not abs(given - row.value) <= ESTIMATE * abs(row.value):
+            wrong.append(f"{row.figure}: estimated {given:g} %, true {row.value:.0f} %")
+    if float(found["at"]) != 2.0:
+        wrong.append(f"the halo is judged at {found['at']} scale lengths")
+    throws = [m for line in warnings if (m := _THROW.search(line))]
+    if not throws:
+        wrong.append("no throw is named that would do")
+    elif throws[0]["wider"] and not 1.0 < float(throws[0]["wider"]) < MOST_WIDER:
+        wrong.append(f"dithers {throws[0]['wider']} times as wide would do (limit {MOST_WIDER:g})")
+    return wrong

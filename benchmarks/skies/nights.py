@@ -78,9 +78,12 @@ NIGHTS: Final = (
     SkyNight(
         "galaxy, dither 20 arcsec", GALAXY | {"dither": 20.0}, "galaxy", message=r"extended|galaxy", silent=""
     ),
-    SkyNight("galaxy, dither 150 arcsec", GALAXY | {"dither": 150.0}, "galaxy", silent="", frames=None),
     SkyNight(
-        "galaxy, offset sky", GALAXY | {"sky_offset": 420.0, "n_science": 18}, "galaxy", silent="", frames=9
+        "galaxy, dither 150 arcsec", GALAXY | {"dither": 150.0}, "galaxy", silent="extended source", frames=None
+    ),
+    SkyNight(
+        "galaxy, offset sky", GALAXY | {"sky_offset": 420.0, "n_science": 18}, "galaxy", silent="extended source",
+        frames=9,
     ),
     SkyNight("turned by 1.5 deg half-way", {"turn": 1.5}),
     SkyNight("satellite trail", {"trail": 3}),

@@ -78,6 +78,12 @@ class SkyParameters(StepParameters):
         "what to remove of a frame's own background: nothing, its level, or a plane, after the sky; or automatically "
         "the surface of the lowest order that serves, up to a spline, before skies are combined, and a plane after",
     )
+    loss: float = parameter(
+        0.05,
+        "an extended source that loses more than this of its light, because its sky frames contain it, is reported "
+        "with the throw that would do",
+        unit="its light", gt=0, le=1,
+    )  # fmt: skip
     patterns: bool = parameter(
         True,
         "remove the offsets of readout channels and rows that differ from frame to frame, where significant",

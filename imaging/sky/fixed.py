@@ -53,8 +53,8 @@ def fixed_to_the_sky(residuals: NDArray[np.float64], shifts: NDArray[np.float64]
     model = _model(left, known, places, size)
     before, after, weight = np.zeros(size), np.zeros(size), np.zeros(size)
     for i, place in enumerate(places):
-        _deposit(left[i] ** 2, known[i], place, before, weight)
-        _deposit(np.where(known[i], left[i] - model[i], 0.0) ** 2, known[i], place, after, np.zeros(size))
+        deposit(left[i] ** 2, known[i], place, before, weight)
+        deposit(np.where(known[i], left[i] - model[i], 0.0) ** 2, known[i], place, after, np.zeros(size))
     # Chance explains the more, the fewer frames there are.
     rest = (1.0 - _SHARE) * (n - 2) / (n - 1)
     seen = weight > _SEEN * n
@@ -71,7 +71,7 @@ def fixed_to_the_sky(residuals: NDArray[np.float64], shifts: NDArray[np.float64]
     if after[others].sum() < rest * before[others].sum() or strong.sum() > _LARGEST * seen.sum():
         return np.ones(residuals.shape, bool)
     spread = (_sum_around(strong.astype(np.float64)) > 0).astype(np.float64)
-    return np.stack([_sample(spread, place, shape) > 0 for place in places])
+    return np.stack([sample(spread, place, shape) > 0 for place in places])
 
 
 def _smoothed(residuals: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -97,9 +97,9 @@ def _model(
     for _ in range(_ROUNDS):
         total, weight = np.zeros(size), np.zeros(size)
         for one, plane, there, place in zip(left, planes, known, places, strict=True):
-            _deposit(np.where(there, one - pattern - plane, 0.0), there, place, total, weight)
+            deposit(np.where(there, one - pattern - plane, 0.0), there, place, total, weight)
         image = np.divide(total, weight, out=np.zeros(size), where=weight > 0.25)
-        seen = np.stack([_sample(image, place, left.shape[1:]) for place in places])
+        seen = np.stack([sample(image, place, left.shape[1:]) for place in places])
         pattern = np.where(known, left - seen - planes, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         for i, there in enumerate(known.reshape(len(left), -1)):
             rest = (left[i] - seen[i] - pattern).ravel()
@@ -119,7 +119,7 @@ def _corners(place: NDArray[np.float64]) -> list[tuple[int, int, float]]:
     ]  # fmt: skip
 
 
-def _deposit(
+def deposit(
     plane: NDArray[np.float64],
     known: NDArray[np.bool_],
     place: NDArray[np.float64],
@@ -133,7 +133,7 @@ def _deposit(
         weight[y : y + ny, x : x + nx] += share * known
 
 
-def _sample(
+def sample(
     image: NDArray[np.float64], place: NDArray[np.float64], shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
     """Return an image of the sky at a frame's blocks, by bilinear interpolation."""

@@ -36,6 +36,7 @@ from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
 from imaging.sky.choice import choose_sky as choose_sky
+from imaging.sky.extended.frame_mesh import MESH, measure_mesh, mesh_shape
 from imaging.sky.flatten import Flattening, Measured, flatten
 from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 _BYTES = 11
 #: Maximum useful number of rows of a band.
 _MOST_ROWS = 64
-#: Planes of a sky-subtracted frame.
+#: Planes of a sky-subtracted frame; it may have a mesh (`MESH`) in addition.
 LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
 _NONE = np.empty((0, 0, 0), np.uint8)
 
@@ -103,6 +104,11 @@ class SkyMetrics(Metrics):
     glow: int = figure("pixels from which the glow of the guide probe was subtracted")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
     without_sky: int = figure("good pixels without any sky (DQ 16)")
+
+
+def plane_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a plane of a sky-subtracted frame of ``shape``."""
+    return mesh_shape(shape) if name == MESH else shape
 
 
 class _Buffers:
@@ -159,7 +165,8 @@ def subtract_sky(
         See `SkyParameters`.
     writers
         One open writer with the planes of `LAYOUT` for each frame in ``selection``; the caller commits them.
-        ``var`` may be missing if the result is only used to detect sources.
+        ``var`` may be missing if the result is only used to detect sources. A plane `MESH` (`plane_shape`) is
+        written if there is one: extended sources in the sky are found from it.
     flat_variance
         Returns rows of the flat's relative variance, var / flat^2, float32; it applies to the remaining
         signal.
@@ -329,6 +336,9 @@ def _take_residual(
         writer.write("sci", slice(0, len(sci)), sci)
     elif kind != "none":
         _log.warning("%s: too few usable pixels to fit the residual background", frame.name)
+    if MESH in writer:
+        mesh = measure_mesh(frame.planes, sci, dq, mask, frame.level)
+        writer.write(MESH, slice(0, len(mesh)), mesh)
     ny, nx = dq.shape
     return SkyMetrics(
         name=frame.name,

@@ -87,6 +87,18 @@ class StackMetrics(Metrics):
     sky_frames: int | None = figure(
         "fewest sky frames of a stacked frame; 0: its own smooth background", "sky frames", default=None
     )
+    lost_at_centre: float | None = share(
+        "estimated share of the light at the centre of an extended source that its sky frames contain and that was "
+        "subtracted; missing if it is below sky.loss there and in the halo",
+        "lost at the centre of an extended source", default=None,
+    )  # fmt: skip
+    lost_in_halo: float | None = share(
+        "the same in its halo, at two scale lengths if these are seen", "lost in its halo", default=None
+    )
+    needed_throw: float | None = figure(
+        "median distance of its frames from their sky frames, or that of frames of the sky next to it, which would "
+        "keep these below sky.loss", "sky frames needed at", unit="arcsec", default=None,
+    )  # fmt: skip
     transparency: float | None = share(
         "least flux of the matched stars over their flux in the reference", "least transparency",
         history=True, default=None,

@@ -1,0 +1,250 @@
+"""How much light of an extended source the sky step takes, and how far frames must be dithered to keep it.
+
+What was subtracted from the frames is measured; what wider dithers would leave in the sky is computed. The measured
+loss is uncertain by the structure of sky and flat below the source, the computed one by its model: their mean,
+weighted accordingly, is the estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.sky.extended.contamination import Contamination, Pointings, contaminate
+from imaging.sky.extended.evidence import explained
+from imaging.sky.extended.source_model import SkyMesh, SourceModel, find_source, sky_mesh
+
+#: Fewest frames that distinguish a source from the sky.
+FEWEST: Final = 3
+#: Share of the differences between frames that a source must explain.
+_EVIDENCE: Final = 0.45
+#: Distances from the centre at which the halo is judged, scale lengths: the first that is seen; and the ring's width.
+_HALO: Final = (2.0, 1.5, 1.0, 0.5)
+_WIDTH: Final = 0.4
+#: Rings from which the loss at the centre is extrapolated, scale lengths, and fewest blocks of a ring.
+_INNER: Final = ((0.0, 0.4), (0.4, 0.9))
+_FEWEST_BLOCKS: Final = 4
+_FEWEST_INNER: Final = 1
+#: Structure of the sky and the flat that no dither reveals, relative to the sky.
+_STRUCTURE: Final = 0.003
+#: Relative error of a computed loss.
+_COMPUTED: Final = 0.3
+#: Steps in which wider dithers are tried.
+_WIDER: Final = 1.15
+#: Largest distance of a frame from the mean pointing, in halves of the detector.
+_FURTHEST: Final = 0.95
+
+
+class Losses(NamedTuple):
+    """Shares of a source's light that are lost at its centre and in its halo."""
+
+    centre: float
+    halo: float
+
+
+@dataclass(frozen=True)
+class LostLight:
+    """An extended source that loses light to the sky.
+
+    Attributes
+    ----------
+    x, y
+        Its centre in the first frame, pixels from 0.
+    scale
+        Scale length along the major axis, pixels.
+    axis_ratio
+        Minor over major axis.
+    losses
+        Estimated losses.
+    halo
+        Distance from the centre at which the halo is judged, scale lengths.
+    factor
+        How much wider dithers must be for losses below the limit; None if none on the detector are.
+    dithers
+        Median distance of a frame from its sky frames, pixels.
+    offset
+        Distance of offset sky frames that would do, pixels.
+    """
+
+    x: float
+    y: float
+    scale: float
+    axis_ratio: float
+    losses: Losses
+    halo: float
+    factor: float | None
+    dithers: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class GroupMesh:
+    """The meshes of the stacked frames of a group.
+
+    Attributes
+    ----------
+    frames
+        Light, sky and masks of each frame (`imaging.sky.extended.frame_mesh.measure_mesh`), (n, 3, rows, columns).
+    pointings
+        Where they and their sky frames point.
+    size
+        Side of a block, pixels.
+    level
+        Usual sky level, electrons.
+    noise
+        Usual noise of a pixel, electrons.
+    """
+
+    frames: NDArray[np.float32]
+    pointings: Pointings
+    size: int
+    level: float
+    noise: float
+
+
+def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight | None:
+    """Return the extended source of a group that loses more than ``limit`` of its light; None without any.
+
+    Parameters
+    ----------
+    group
+        The group.
+    limit
+        Share of the light at the centre or in the halo that may be lost.
+    clip
+        Clipping threshold of the sky step, sigma.
+    """
+    frames = group.frames.astype(np.float64)
+    light, taken, masks = frames[:, 0], frames[:, 1], frames[:, 2]
+    known = np.isfinite(light) & np.isfinite(taken)
+    if len(frames) < FEWEST or not known.any():
+        return None
+    mesh = sky_mesh(known, group.pointings.shifts[: len(frames)])
+    source = find_source(mesh.mean(light, known))
+    if source is None:
+        return None
+    apart = np.array([source.y, source.x]) - mesh.places - (np.array(light.shape[1:]) - 1) / 2
+    near = np.asarray((np.abs(apart) < light.shape[1:]).all(axis=1))
+    if not near.all():  # the others show another field
+        pointings = group.pointings.of(near)
+        return find_lost_light(
+            replace(group, frames=group.frames[near], pointings=pointings), limit=limit, clip=clip
+        )
+    measured = Contamination(source.light, mesh.mean(taken, known) - source.sky, source.distances())
+    halo = _halo(measured)
+    found = _losses(measured, halo) if halo is not None else None
+    if halo is None or found is None or max(found) <= limit:
+        return None
+    if not explained(light, mesh, source) > _EVIDENCE:
+        return None
+    sky_step = _SkyStep(group, source, mesh, mesh.mean(masks, known), known, clip)
+    computed = sky_step.losses(1.0, halo)
+    losses = found if computed is None else _combined(found, computed, measured, group.level, source, halo)
+    if max(losses) <= limit:
+        return None
+    middle = (group.size - 1) / 2
+    y, x = (np.array([source.y, source.x]) - mesh.places[0]) * group.size + middle
+    return LostLight(
+        x=float(x),
+        y=float(y),
+        scale=source.scale * group.size,
+        axis_ratio=source.axis_ratio,
+        losses=losses,
+        halo=halo,
+        factor=sky_step.wider(halo, limit),
+        dithers=group.pointings.distance * group.size,
+        # An exponential has fallen to ``limit`` of its light in the halo on the near side.
+        offset=source.scale * group.size * (2 * halo - math.log(limit)),
+    )
+
+
+class _SkyStep:
+    """The sky step on the mesh of a group, for dithers of any width."""
+
+    def __init__(
+        self,
+        group: GroupMesh,
+        source: SourceModel,
+        mesh: SkyMesh,
+        masked: NDArray[np.float64],
+        known: NDArray[np.bool_],
+        clip: float,
+    ) -> None:
+        self._source, self._mesh, self._masked, self._clip = source, mesh, masked, clip
+        self._lit = np.asarray(known.any(axis=0))
+        self._noise = group.noise
+        self._pointings = group.pointings
+
+    def losses(self, factor: float, halo: float) -> Losses | None:
+        """Return the computed losses with dithers ``factor`` times as wide; None where too little is seen."""
+        return _losses(
+            contaminate(
+                self._source, self._mesh, self._masked, self._lit, self._pointings.scaled(factor),
+                noise=self._noise, clip=self._clip,
+            ),
+            halo,
+        )  # fmt: skip
+
+    def wider(self, halo: float, limit: float) -> float | None:
+        """Return how much wider dithers keep the losses below a limit; None if none on the detector do."""
+        extent = self._pointings.extent
+        furthest = _FURTHEST * min(self._lit.shape) / 2
+        if not extent > 0 or extent >= furthest:
+            return None
+        steps = math.ceil(math.log(furthest / extent) / math.log(_WIDER))
+        for factor in (*(_WIDER**k for k in range(1, steps)), furthest / extent):
+            losses = self.losses(factor, halo)
+            if losses is not None and max(losses) <= limit:
+                return factor
+        return None
+
+
+def _halo(measured: Contamination) -> float | None:
+    """Return the distance at which the halo is judged, scale lengths; None if no ring is seen."""
+    return next((k for k in _HALO if _ring(measured, k - _WIDTH / 2, k + _WIDTH / 2) is not None), None)
+
+
+def _losses(one: Contamination, halo: float) -> Losses | None:
+    """Return the losses at the centre and in the halo; None if a ring is not seen."""
+    outer = _ring(one, halo - _WIDTH / 2, halo + _WIDTH / 2)
+    if outer is None:
+        return None
+    near, next_to_it = (_ring(one, *limits, _FEWEST_INNER) for limits in _INNER)
+    if near is None:
+        near = next_to_it or outer
+    elif next_to_it is not None:
+        # Towards a cusp, the loss falls.
+        slope = (next_to_it[0] - near[0]) / (next_to_it[1] - near[1])
+        near = (max(0.5 * near[0], near[0] - max(0.0, slope) * near[1]), 0.0)
+    return Losses(near[0], outer[0])
+
+
+def _ring(
+    one: Contamination, low: float, high: float, fewest: int = _FEWEST_BLOCKS
+) -> tuple[float, float] | None:
+    """Return the share lost in a ring, and its mean distance, scale lengths; None with too few blocks or no light."""
+    inside = (one.distance >= low) & (one.distance < high) & np.isfinite(one.light) & np.isfinite(one.lost)
+    light = float(one.light[inside].sum())
+    if np.count_nonzero(inside) < fewest or not light > 0:
+        return None
+    return float(one.lost[inside].sum()) / light, float(one.distance[inside].mean())
+
+
+def _combined(
+    found: Losses, computed: Losses, measured: Contamination, level: float, source: SourceModel, halo: float
+) -> Losses:
+    """Return the means of measured and computed losses, weighted by the inverse of their variances."""
+    unknown = math.hypot(source.scatter, _STRUCTURE * level)
+    both = []
+    for seen, predicted, distance in (
+        (found.centre, computed.centre, 0.2),
+        (found.halo, computed.halo, halo),
+    ):
+        error = unknown / max(source.peak * math.exp(-distance), 1e-9)
+        weights = error**-2, max(_COMPUTED * abs(predicted), 1e-3) ** -2
+        both.append((weights[0] * seen + weights[1] * predicted) / sum(weights))
+    return Losses(*both)
