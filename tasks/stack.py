@@ -30,8 +30,9 @@ from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
+from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.sky import SkyPass
-from tasks.stack_cards import stack_cards
+from tasks.stack_cards import persistence_figures, persistence_row, stack_cards
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
@@ -57,6 +58,8 @@ _ALIGNMENT_COLUMNS: Final = {
     "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
     "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
     "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
+    "persistence": "pixels flagged for persistence", "strength": "measured over expected persistence",
+    "strength_error": "standard error of strength",
 }  # fmt: skip
 
 
@@ -91,10 +94,16 @@ class ScienceSet(ProductSet):
         return self.without({one.name for one in calibrations.unserved})
 
 
-def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
+def science_recipe(
+    group: ScienceSet,
+    calibrations: Calibrations,
+    parameters: ReductionParameters,
+    exposures: Exposures = NONE_BEFORE,
+) -> Recipe:
     """Return the recipe of a group's stack, which is known before any of its steps has run.
 
-    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames.
+    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames; ``exposures`` may
+    have left persistence in them.
     """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
@@ -112,6 +121,7 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
         },
         calibrations,
         _EARLIER_VERSIONS,
+        exposures.history(ordered),
     )
 
 
@@ -122,13 +132,17 @@ def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionPa
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
 def find_stack(
-    group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
+    group: ScienceSet,
+    calibrations: Calibrations,
+    parameters: ReductionParameters,
+    workspace: Workspace,
+    exposures: Exposures = NONE_BEFORE,
 ) -> ProductRef | State[ProductRef] | None:
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
     group = group.served_by(calibrations)
-    recipe = science_recipe(group, calibrations, for_group(parameters, group))
+    recipe = science_recipe(group, calibrations, for_group(parameters, group), exposures)
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -146,11 +160,13 @@ def build_stack(
     aligned: AlignedGroup,
     parameters: ReductionParameters,
     workspace: Workspace,
+    exposures: Exposures = NONE_BEFORE,
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
-    recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
+    whole = group.without({*sky.failed, *aligned.failed})
+    recipe = science_recipe(whole, calibrations, parameters, exposures)
 
     def build() -> Built:
         alignment = aligned.alignment
@@ -196,6 +212,7 @@ def build_stack(
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
             ),
+            **persistence_figures([sky.persistence[name] for name in names if name in sky.persistence]),
         )
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
@@ -208,6 +225,7 @@ def build_stack(
                 *_hits(inputs, parameters),
                 *_glow(inputs),
                 *sky_warnings([f for f in sky.frames if f.name in names]),
+                *exposures.notes,
                 *_pedestal_warnings(calibrations, workspace),
             ),
             left_out=_left_out(
@@ -358,6 +376,7 @@ def _alignment_table(
             measured(sky.frame(e.name), "level"),
             e.found_by,
             e.used,
+            *persistence_row(sky.persistence.get(e.name)),
         )
         for e in entries
     ]
@@ -365,6 +384,7 @@ def _alignment_table(
         ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
         ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
         ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
+        ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
     units["rotation"] = "deg"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -47,10 +47,22 @@ class _LeftOut(_Read):
 class _Metrics(_Read):
     """The figures that nirflow itself evaluates."""
 
+    exposed_before: dict[str, list[str]] = {}
     unused: list[str] = []
     given_as: dict[str, str] = {}
     left_out: list[_LeftOut] = []
     warnings: list[str] = []
+
+
+def exposure_keys(before: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the part of a recipe key that comes from exposures whose persistence is flagged.
+
+    Parameters
+    ----------
+    before
+        Sha256 of each frame to those of the exposures before it, in order of time.
+    """
+    return [f"exposed:{frame}:{one}" for frame, earlier in sorted(before.items()) for one in earlier]
 
 
 def problem_of(

@@ -6,6 +6,7 @@ has the size of a frame."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -14,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
+from imaging.detrend.persistence import Earlier, Found, expected, find_persistence
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.figures import Metrics, figure
@@ -25,7 +27,7 @@ from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_cou
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 3
+VERSION = 4
 
 #: Relative difference up to which two exposure times are the same.
 _EXPOSURE_TOLERANCE: Final = 1e-3
@@ -87,6 +89,12 @@ class DetrendParameters(CosmicRayParameters):
         "cannot reject them well",
     )
 
+    persistence: float | None = parameter(
+        0.5,
+        "expected persistence of earlier exposures from which a pixel is flagged (DQ 16); none: not looked for",
+        unit="sigma of the frame", gt=0, le=100,
+    )  # fmt: skip
+
     def for_group(self, frames: int) -> DetrendParameters:
         """Return the same with the decision about cosmic rays for a group of so many frames."""
         if self.cosmic_rays != "auto":
@@ -112,6 +120,15 @@ class DetrendMetrics(Metrics):
     cosmic_rays: int | None = figure(
         "pixels flagged as cosmic rays (DQ 8); none if not searched", default=None
     )
+    persistence: int | None = figure(
+        "pixels flagged for persistence of earlier exposures (DQ 16); none if there was no exposure that matters",
+        default=None,
+    )
+    persistence_strength: float | None = figure(
+        "measured persistence over that expected from the detector's table; none if too few pixels show it",
+        default=None,
+    )
+    persistence_error: float | None = figure("standard error of that ratio", default=None)
     missing: tuple[str, ...] = figure("missing calibrations", default=())
     overridden: tuple[str, ...] = figure("differences that were overridden", default=())
 
@@ -147,6 +164,7 @@ def detrend(
     parameters: DetrendParameters | None = None,
     prepare_parameters: PrepareParameters | None = None,
     common_noise: bool = False,
+    earlier: Sequence[Earlier] = (),
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> Detrended:
@@ -165,6 +183,8 @@ def detrend(
         Add the noise of the dark, and that of the flat on the total signal, to VAR: correct for a single
         frame. In a group this noise is common to frame and sky and cancels; there VAR is the random noise
         only.
+    earlier
+        Exposures before this one, whose persistence is flagged.
     threads, memory
         Threads, and bytes for the bands being processed. The result does not depend on them.
 
@@ -220,6 +240,9 @@ def detrend(
             raw.facts.name, "no usable pixel after detrending",
             remedy="Inspect the frame, its flat and its bad pixel mask, or leave the frame out.",
         )  # fmt: skip
+    latent = _persistence(raw, sci, var, dq, flat, earlier, level, parameters)
+    if latent is not None:
+        dq.ravel()[latent.pixels] |= _NO_DATA
     hits = None
     if parameters.cosmic_rays == "always":
         hits = find_cosmic_rays(sci, var, dq, raw.facts.readout, parameters)
@@ -234,10 +257,34 @@ def detrend(
         saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
         nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
         cosmic_rays=None if hits is None else int(np.count_nonzero(hits)),
+        persistence=None if latent is None else len(latent.pixels),
+        persistence_strength=None if latent is None else latent.strength,
+        persistence_error=None if latent is None else latent.error,
         missing=missing,
         overridden=overridden,
     )
     return Detrended(sci, var, dq, level, metrics)
+
+
+def _persistence(
+    raw: RawFile,
+    sci: NDArray[np.float32],
+    var: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    flat: CalibrationFile | None,
+    earlier: Sequence[Earlier],
+    level: float,
+    parameters: DetrendParameters,
+) -> Found | None:
+    """Return the persistence of earlier exposures in a frame; None without such exposures."""
+    law = raw.facts.table.detector.persistence
+    if law is None or parameters.persistence is None or not earlier:
+        return None
+    latent = expected(earlier, law, raw.facts.readout, shape=raw.shape, exposure=raw.facts.exposure)
+    if flat is not None:
+        response = np.asarray(flat.rows("SCI", slice(0, raw.shape[0])), np.float32).ravel()[latent.pixels]
+        latent = latent.seen_with(response)
+    return find_persistence(sci, var, dq, latent, level=level, limit=parameters.persistence)
 
 
 def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, float]:
