@@ -21,11 +21,8 @@ _MOST: Final = 0.01
 _CONTRAST: Final = 1.25
 #: Rows read at a time.
 _BAND: Final = 256
-#: Cells in which saturated pixels are looked for, and the most unsaturated pixels that they may enclose.
-_CELL: Final = 8
+#: Most unsaturated pixels that saturated ones may enclose.
 _LARGEST_HOLE: Final = 10000
-#: Fewest pixels that enclose one.
-_SMALLEST_RING: Final = 4
 #: Format of the bytes: version, rows, columns, base and unit (electrons), number; then, compressed, the steps from
 #: pixel to pixel and the charges in units above the base.
 _HEAD: Final = struct.Struct("<BHHffI")
@@ -191,32 +188,22 @@ class BrightCollector:
 
 def _with_cores(bright: BrightPixels) -> BrightPixels:
     """Return the pixels with those that saturated ones enclose: a blown core reads low."""
-    ny, nx = bright.shape
     saturated = bright.pixels[np.isinf(bright.charge)]
     if not saturated.size:
         return bright
     from scipy import ndimage  # late: few frames have saturated pixels
 
-    y, x = np.divmod(saturated, nx)
-    cells = np.zeros((-(-ny // _CELL), -(-nx // _CELL)), bool)
-    cells[y // _CELL, x // _CELL] = True
-    labels, _ = ndimage.label(cells, np.ones((3, 3)))
-    of_pixels = labels[y // _CELL, x // _CELL]
-    order = np.argsort(of_pixels, kind="stable")
-    inside = []
-    for part in np.split(order, np.flatnonzero(np.diff(of_pixels[order])) + 1):
-        if len(part) < _SMALLEST_RING:
-            continue
-        low, left = y[part].min(), x[part].min()
-        box = np.zeros((y[part].max() - low + 1, x[part].max() - left + 1), bool)
-        box[y[part] - low, x[part] - left] = True
-        holes = ndimage.binary_fill_holes(box) & ~box
-        if 0 < np.count_nonzero(holes) <= _LARGEST_HOLE:
-            hy, hx = np.nonzero(holes)
-            inside.append((hy + low) * nx + hx + left)
-    if not inside:
+    free = np.ones(bright.shape, bool)
+    free.ravel()[saturated] = False
+    parts, _ = ndimage.label(free)
+    sizes = np.bincount(parts.ravel())
+    enclosed = sizes <= _LARGEST_HOLE
+    for border in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        enclosed[border] = False
+    enclosed[0] = False
+    if not enclosed.any():
         return bright
-    cores = np.concatenate(inside)
+    cores = np.flatnonzero(enclosed[parts.ravel()])
     others = ~np.isin(bright.pixels, cores)
     pixels = np.concatenate([bright.pixels[others], cores])
     charge = np.concatenate([bright.charge[others], np.full(len(cores), np.inf, np.float32)])

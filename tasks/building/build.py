@@ -20,6 +20,7 @@ from prefect.states import Completed, State
 from calib_store.curation.compare import doubted, verdict
 from calib_store.exchange.acceptance import check_readable
 from calib_store.model.records import InputRef, Product
+from calib_store.model.values import packed_exposures
 from calib_store.private import private_folder
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
@@ -230,7 +231,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     reported: dict[str, Any] = {
         _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
         _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
-        _EXPOSED: {frame: list(earlier) for frame, earlier in recipe.exposed_before.items()},
+        _EXPOSED: packed_exposures(recipe.exposed_before) if recipe.exposed_before else {},
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }

@@ -12,6 +12,7 @@ import pytest
 
 from calib_store.exchange.recipe_check import expected_key
 from calib_store.model.records import FrameRecord
+from calib_store.model.values import exposures_in, packed_exposures, problem_of
 from imaging.detrend.detrend import DetrendParameters
 from imaging.pixels.bright_pixels import BrightPixels
 from tasks.earlier_exposures import Exposures, earlier_of, find_exposures
@@ -138,7 +139,8 @@ def test_the_key_follows_from_what_is_recorded(workspace: Workspace, seen: Calla
     frame = seen("S9.fits", 0)
     seen("S1.fits", -80)
     recipe = recipe_of(frame, found(workspace, frame))
-    recorded = {"exposed_before": {k: list(v) for k, v in recipe.exposed_before.items()}}
+    recorded = {"exposed_before": packed_exposures(recipe.exposed_before)}
+    assert exposures_in(recorded) == recipe.exposed_before
 
     def key(metrics: dict[str, Any]) -> str | None:
         return expected_key(
@@ -148,3 +150,20 @@ def test_the_key_follows_from_what_is_recorded(workspace: Workspace, seen: Calla
 
     assert key(recorded) == recipe.key
     assert key({}) == replace(recipe, exposed_before={}).key
+
+
+@pytest.mark.parametrize(
+    ("recorded", "problem"),
+    [
+        ([1], "metrics have a wrong exposed_before"),
+        ({"frames": {"a": ["x"]}}, "metrics have a wrong exposed_before.frames"),
+        ({"exposures": ["x"], "frames": {"a": [1]}}, "name an exposure that they do not list"),
+    ],
+)
+def test_a_record_of_another_store_is_checked(
+    recorded: Any, problem: str, raw_frame: Callable[..., RawFrame]
+) -> None:
+    facts = raw_frame().facts
+    found = problem_of(facts=facts, metrics={"exposed_before": recorded}, parameters={}, gate=None)
+    assert found is not None
+    assert problem in found

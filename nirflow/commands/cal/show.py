@@ -184,7 +184,9 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
 
 def exposed_before(store: Store, product: Product) -> list[tuple[str, tuple[str, ...]]]:
     """Return the exposures whose persistence is flagged in a product's frames: frame and exposures, by name."""
-    before: dict[str, list[str]] = product.metrics.get("exposed_before", {})
+    from calib_store.model.values import exposures_in
+
+    before = exposures_in(product.metrics)
     known = store.frames.with_sha256s({*before, *(one for earlier in before.values() for one in earlier)})
 
     def name(sha256: str) -> str:
