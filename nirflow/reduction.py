@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from calib_store.model.settings import StoreSettings, default_data_dir
 from deployments.deployed.log import hide_tracebacks_of_our_errors
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tasks.support.step import StepEvent
 
 LOG_NAME = "nirflow.log"
+#: What the steps that only look something up are called, before the label of their group.
+_LOOKS: Final = {"choose": "calibrations for", "exposures": "exposures before"}
 
 
 def run_reduce(request: ReduceRequest) -> NightReport:
@@ -115,7 +117,7 @@ def _server_reported(address: ServerAddress) -> Iterator[None]:
 
 def _step_label(event: StepEvent) -> str:
     """Return the step and its label; most labels already name the step."""
-    step = "calibrations for" if event.step == "choose" else target_label(event.step)
+    step = _LOOKS.get(event.step) or target_label(event.step)
     return event.label if event.label.startswith(step) else f"{step} {event.label}"
 
 

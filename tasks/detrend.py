@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from prefect.states import Completed, State
 
+from calib_store.model.values import exposure_keys
 from imaging.detrend.detrend import VERSION, DetrendParameters, detrend
 from imaging.detrend.prepare import PrepareParameters
 from imaging.figures import flat_values
@@ -13,6 +14,7 @@ from imaging.instruments import catalogue
 from imaging.io.planes import released, write_planes
 from imaging.io.raw_file import open_raw
 from imaging.products.product_file import ProductFile
+from tasks.earlier_exposures import NONE_BEFORE, Exposures, earlier_of
 from tasks.support.decorator import step_task
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, RawFrame, Reference, ScratchRef
@@ -27,6 +29,7 @@ class Detrending(Reference):
     calibrations: Calibrations
     prepare: PrepareParameters
     parameters: DetrendParameters
+    exposures: Exposures = NONE_BEFORE
 
 
 def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> DetrendParameters:
@@ -43,15 +46,18 @@ def detrend_frame(
     prepare: PrepareParameters,
     parameters: DetrendParameters,
     workspace: Workspace,
+    exposures: Exposures = NONE_BEFORE,
 ) -> ScratchRef | State[ScratchRef]:
     """Detrend ``frame``, or reuse its planes from the same calibrations and parameters.
 
-    ``parameters`` are those for its group (`DetrendParameters.for_group`), so that the key shows what was done.
+    ``parameters`` are those for its group (`DetrendParameters.for_group`), so that the key shows what was done;
+    ``exposures`` may have left persistence in it.
     """
     parameters, prepare = applied_to(parameters, calibrations), prepare.for_frame(frame.facts)
-    how = Detrending(calibrations=calibrations, prepare=prepare, parameters=parameters)
+    how = Detrending(calibrations=calibrations, prepare=prepare, parameters=parameters, exposures=exposures)
     table = filter(None, [catalogue.identity(frame.facts.instrument)])
-    key = scratch_key("detrend", VERSION, [frame.sha256, *calibrations.key(), *table], prepare, parameters)
+    inputs = [frame.sha256, *calibrations.key(), *table, *exposure_keys(exposures.history([frame]))]
+    key = scratch_key("detrend", VERSION, inputs, prepare, parameters)
     with step("detrend", frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame, although_released=True)
         if earlier is not None:
@@ -85,6 +91,7 @@ def _detrended(frame: RawFrame, key: str, how: Detrending, workspace: Workspace)
             bpm=opened.get("bpm"),
             parameters=how.parameters,
             prepare_parameters=how.prepare,
+            earlier=earlier_of(how.exposures.of(frame), workspace),
             threads=workspace.threads,
             memory=workspace.memory,
         )

@@ -57,12 +57,23 @@ class SkyMasks(Reference):
     )
 
 
+class Persisting(Reference):
+    """The persistence of earlier exposures in a frame; see `imaging.detrend.detrend.DetrendMetrics`."""
+
+    pixels: int
+    strength: float | None
+    error: float | None
+
+
 class SkyPass(Reference):
     """The sky-subtracted frames of a group."""
 
     frames: tuple[ScratchRef, ...]
     left_out: tuple[LeftOut, ...] = ()
     failed: tuple[str, ...] = Field(default=(), description="frames left out because an earlier step failed")
+    persistence: dict[str, Persisting] = Field(
+        default_factory=dict, description="persistence of earlier exposures in each frame that may have some"
+    )
     skies: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="frames that were used as sky for each, by its name; empty: its own background",
@@ -136,8 +147,31 @@ def subtract_group_sky(
     left_out = [*group.left_out]
     left_out += [LeftOut(name=n, reason=why, remedy=ODD_STRUCTURE_REMEDY) for n, why in odd.items()]
     made = [one for one in made if one.name not in odd]
-    done = SkyPass(frames=tuple(made), left_out=tuple(left_out), failed=group.failed, skies=group.skies)
+    done = SkyPass(
+        frames=tuple(made),
+        left_out=tuple(left_out),
+        failed=group.failed,
+        persistence=_persistence(group.frames),
+        skies=group.skies,
+    )
     return Completed(name="Reused", data=done) if current.reused else done
+
+
+def _persistence(frames: Sequence[ScratchRef]) -> dict[str, Persisting]:
+    return {
+        f.name: Persisting(
+            pixels=int(f.metrics["persistence"] or 0),
+            strength=_number(f, "persistence_strength"),
+            error=_number(f, "persistence_error"),
+        )
+        for f in frames
+        if f.metrics.get("persistence") is not None
+    }
+
+
+def _number(frame: ScratchRef, name: str) -> float | None:
+    value = frame.metrics[name]
+    return None if value is None else float(value)
 
 
 def _takes_much(group: SkyGroup, workspace: Workspace) -> bool:

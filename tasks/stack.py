@@ -10,19 +10,16 @@ from prefect.states import Completed, State
 
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
-from imaging.header import Header
 from imaging.io.raw_file import read_headers
 from imaging.listed import counted
 from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
-from imaging.products.product_tables import Table
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
-from imaging.sources.detect import Detection, detect
-from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.sources.detect import detect
 from imaging.stack.background_error import background_error
 from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
-from imaging.stack.stack import VERSION, StackInput, StackResult, make_stack
+from imaging.stack.stack import VERSION, StackInput, make_stack
 from imaging.stack.zero_level import raise_to_zero
 from tasks import align, detrend
 from tasks import detect as detect_step
@@ -32,9 +29,10 @@ from tasks.building.build import Built, existing, find_or_build, placed
 from tasks.building.recipe import Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
+from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.extended_source import find_extended_source
 from tasks.sky import SkyPass
-from tasks.stack_cards import stack_cards
+from tasks.stack_record import alignment_table, persistence_figures, source_table, stack_cards
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
@@ -52,15 +50,6 @@ _SHAPE_SNR: Final = 30.0
 _FEWEST_STARS: Final = 5
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
-#: What the columns of ALIGNMENT are.
-_ALIGNMENT_COLUMNS: Final = {
-    "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
-    "rotation": "rotation to the reference", "scale": "scale to the reference",
-    "rms": "residual of the matched stars", "uncertainty": "standard error of a position",
-    "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
-    "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
-    "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
-}  # fmt: skip
 
 
 class ScienceSet(ProductSet):
@@ -94,10 +83,16 @@ class ScienceSet(ProductSet):
         return self.without({one.name for one in calibrations.unserved})
 
 
-def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters) -> Recipe:
+def science_recipe(
+    group: ScienceSet,
+    calibrations: Calibrations,
+    parameters: ReductionParameters,
+    exposures: Exposures = NONE_BEFORE,
+) -> Recipe:
     """Return the recipe of a group's stack, which is known before any of its steps has run.
 
-    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames.
+    ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames; ``exposures`` may
+    have left persistence in them.
     """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
@@ -115,6 +110,7 @@ def science_recipe(group: ScienceSet, calibrations: Calibrations, parameters: Re
         },
         calibrations,
         _EARLIER_VERSIONS,
+        exposures.history(ordered),
     )
 
 
@@ -125,13 +121,17 @@ def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionPa
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
 def find_stack(
-    group: ScienceSet, calibrations: Calibrations, parameters: ReductionParameters, workspace: Workspace
+    group: ScienceSet,
+    calibrations: Calibrations,
+    parameters: ReductionParameters,
+    workspace: Workspace,
+    exposures: Exposures = NONE_BEFORE,
 ) -> ProductRef | State[ProductRef] | None:
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
     group = group.served_by(calibrations)
-    recipe = science_recipe(group, calibrations, for_group(parameters, group))
+    recipe = science_recipe(group, calibrations, for_group(parameters, group), exposures)
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -149,11 +149,13 @@ def build_stack(
     aligned: AlignedGroup,
     parameters: ReductionParameters,
     workspace: Workspace,
+    exposures: Exposures = NONE_BEFORE,
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
-    recipe = science_recipe(group.without({*sky.failed, *aligned.failed}), calibrations, parameters)
+    whole = group.without({*sky.failed, *aligned.failed})
+    recipe = science_recipe(whole, calibrations, parameters, exposures)
 
     def build() -> Built:
         alignment = aligned.alignment
@@ -211,6 +213,7 @@ def build_stack(
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
             ),
+            **persistence_figures([sky.persistence[name] for name in names if name in sky.persistence]),
         )
         return Built(
             Image(result.sci, result.var, result.dq, header, primary),
@@ -224,6 +227,7 @@ def build_stack(
                 *_hits(inputs, parameters),
                 *_glow(inputs),
                 *sky_warnings([f for f in sky.frames if f.name in names]),
+                *exposures.notes,
                 *_pedestal_warnings(calibrations, workspace),
             ),
             left_out=_left_out(
@@ -232,8 +236,8 @@ def build_stack(
             cards=stack_cards(metrics, alignment.reference) | ({} if extended is None else extended.cards()),
             object_mask=sources.object_mask,
             tables={
-                "OBJCAT": _source_table(result, sources, grid.header, parameters.detect.aperture),
-                "ALIGNMENT": _alignment_table(alignment.entries, catalogues, sky),
+                "OBJCAT": source_table(result, sources, grid.header, parameters.detect.aperture),
+                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky),
             },
             combined=names,
             skies=skies,
@@ -341,47 +345,3 @@ def _registration(entries: list[AlignEntry]) -> float | None:
     """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-
-
-def _source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:
-    rows = object_catalogue(result.sci, result.dq, sources, header, aperture)
-    units = {column.name: column.unit for column in COLUMNS if column.unit}
-    return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
-
-
-def _alignment_table(
-    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass
-) -> Table:
-    """Return the measurements of each frame of the group, used or not; NaN if not measured."""
-
-    def measured(ref: ScratchRef | None, what: str) -> float:
-        value = ref.metrics[what] if ref is not None else None
-        return float(value) if value is not None else float("nan")
-
-    rows = [
-        (
-            e.name,
-            e.dx,
-            e.dy,
-            e.rotation,
-            e.scale,
-            e.rms,
-            e.uncertainty,
-            e.n_matched,
-            e.flux_scale,
-            float("nan") if e.flux_error is None else e.flux_error,
-            measured(catalogues.get(e.name), "seeing"),
-            measured(sky.frame(e.name), "level"),
-            e.found_by,
-            e.used,
-        )
-        for e in entries
-    ]
-    layout = [
-        ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
-        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
-        ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
-    ]  # fmt: skip
-    units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
-    units["rotation"] = "deg"
-    return Table(np.array(rows, layout), units, _ALIGNMENT_COLUMNS)

@@ -12,6 +12,7 @@ from calib_store.model.records import Run
 from calib_store.model.values import problem_of, problem_of_facts, problem_of_json
 from calib_store.tables.products import SELECT_PRODUCT, to_product
 from calib_store.tables.schema import (
+    bright_pixels,
     configurations,
     decisions,
     frame_headers,
@@ -79,6 +80,13 @@ def _header(row: Row[Any]) -> str | None:
     return problem_of_json(dict(row.header))
 
 
+def _bright(row: Row[Any]) -> str | None:
+    from imaging.pixels.bright_pixels import BrightPixels  # late: numpy
+
+    BrightPixels.from_bytes(bytes(row.pixels))
+    return None
+
+
 def _decision(row: Row[Any]) -> str | None:
     for one in row.candidates:
         if not (isinstance(one["reason"], str) and isinstance(one["taken"], bool)):
@@ -106,6 +114,7 @@ _READERS: Final[tuple[tuple[str, Select[Any], Callable[[Row[Any]], str | None]],
     ("products", SELECT_PRODUCT, _product),
     ("frames", select(frames), _frame),
     ("frame_headers", select(frame_headers), _header),
+    ("bright_pixels", select(bright_pixels), _bright),
     ("decisions", select(decisions), _decision),
     ("runs", select(runs), _run),
     ("proposals", select(proposals), _proposal),

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from calib_store.model.records import Foreign, InputRef, input_key, recipe_key
+from calib_store.model.values import exposure_keys, exposures_in
 
 #: Algorithm version of a product made elsewhere, and the only input of its recipe: its file.
 ADOPTED: Final = "adopted"
@@ -51,7 +52,7 @@ def expected_key(
     keys
         Recipe keys of the products among its inputs whose own keys were confirmed.
     metrics, provisional
-        They show whether the recipe contains more than the inputs.
+        They show whether the recipe contains more than the inputs; the exposures before them are among the metrics.
     """
     if algorithm_version == ADOPTED:
         return adopted_key(kind, sha256)
@@ -63,4 +64,5 @@ def expected_key(
             return None
         identity = keys[ref.source] if isinstance(ref.source, UUID) else ref.source
         named.append(input_key(ref.role, identity))
+    named += exposure_keys(exposures_in(metrics))
     return recipe_key(kind, named, parameters, algorithm_version)

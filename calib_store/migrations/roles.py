@@ -19,7 +19,7 @@ PIPELINE, READER = "nirflow_pipeline", "nirflow_reader"
 #: Tables that a reduction adds rows to.
 _ADDS = (
     "frames", "frame_headers", "frame_files", "frame_history", "configurations", "products", "serves",
-    "inputs", "status_history", "decisions", "runs", "variants", "tier_changes", "proposals",
+    "inputs", "status_history", "decisions", "runs", "variants", "tier_changes", "proposals", "bright_pixels",
 )  # fmt: skip
 #: Columns that a reduction may change.
 _CHANGES = {
@@ -33,6 +33,7 @@ _CHANGES = {
         "validity", "doubtful", "provisional", "tier",
     ),
     "serves": ("tier", "noise"),
+    "bright_pixels": ("instrument", "detector", "section", "binning", "started", "ended", "pixels"),
 }  # fmt: skip
 
 # Roles belong to the server and outlive a database, so they may already exist; two processes that migrate

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from calib_store.model.values import json_digest
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
+
+if TYPE_CHECKING:
+    from imaging.pixels.bright_pixels import BrightPixels
 
 Status = Literal["candidate", "certified", "rejected", "superseded"]
 
@@ -62,6 +65,8 @@ class FrameRecord:
         Keywords and values of the header, to be stored.
     quarantine
         Why the frame must not be used.
+    bright
+        Its bright pixels (`imaging.pixels.bright_pixels`); None if they were not looked for.
     """
 
     path: Path
@@ -71,6 +76,7 @@ class FrameRecord:
     facts: FrameFacts | None
     header: Mapping[str, Any] = field(default_factory=dict)
     quarantine: str | None = None
+    bright: BrightPixels | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,7 @@ class IngestReport:
 class Foreign:
     """An input that the store does not have, of a product that was made elsewhere.
 
-    Parameters
-    ----------
-    name
-        File name.
-    checksum
-        ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty if unknown.
+    The checksum is ``sha256:`` or ``md5:`` and the digits, of the file as its maker read it; empty if unknown.
     """
 
     name: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -44,13 +44,62 @@ class _LeftOut(_Read):
     reason: str
 
 
+class _Exposed(_Read):
+    """Exposures before the frames of a product: their sha256, and for each frame the places of its own among them."""
+
+    exposures: list[str] = []
+    frames: dict[str, list[int]] = {}
+
+
 class _Metrics(_Read):
     """The figures that nirflow itself evaluates."""
 
+    exposed_before: _Exposed = _Exposed()
     unused: list[str] = []
     given_as: dict[str, str] = {}
     left_out: list[_LeftOut] = []
     warnings: list[str] = []
+
+
+def packed_exposures(before: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the exposures before the frames of a product as recorded with its figures, each named once.
+
+    Parameters
+    ----------
+    before
+        Sha256 of each frame to those of the exposures before it, in order of time.
+    """
+    exposures = list(dict.fromkeys(one for earlier in before.values() for one in earlier))
+    place = {one: n for n, one in enumerate(exposures)}
+    return {
+        "exposures": exposures,
+        "frames": {frame: [place[one] for one in earlier] for frame, earlier in before.items()},
+    }
+
+
+def exposures_in(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the exposures before the frames of a product from its figures; empty if none was recorded.
+
+    Raises
+    ------
+    ValueError, LookupError
+        If the record is no valid one.
+    """
+    recorded = _Metrics.model_validate(
+        {k: v for k, v in metrics.items() if k == "exposed_before"}
+    ).exposed_before
+    return {frame: [recorded.exposures[n] for n in places] for frame, places in recorded.frames.items()}
+
+
+def exposure_keys(before: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the part of a recipe key that comes from exposures whose persistence is flagged.
+
+    Parameters
+    ----------
+    before
+        Sha256 of each frame to those of the exposures before it, in order of time.
+    """
+    return [f"exposed:{frame}:{one}" for frame, earlier in sorted(before.items()) for one in earlier]
 
 
 def problem_of(
@@ -74,12 +123,15 @@ def problem_of(
             return f"its {name} have {problem}"
     try:
         _Metrics.model_validate(metrics)
+        exposures_in(metrics)
         if gate is not None:
             _Verdict.model_validate(gate)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         what = "gate" if error.title == _Verdict.__name__ else "metrics"
         return f"its {what} have a wrong {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except LookupError:
+        return "its metrics name an exposure that they do not list"
     return problem_of_facts(facts)
 
 

@@ -9,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ARRAY, Connection, Text, Uuid, any_, bindparam, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.model.records import Frame, FrameRecord, IngestReport, KnownFile, StatusChange
-from calib_store.tables.schema import frame_files, frame_headers, frame_history, frames
+from calib_store.tables.schema import bright_pixels, frame_files, frame_headers, frame_history, frames
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.file_names import plain_name
@@ -25,11 +25,49 @@ _HEX = re.compile(r"[0-9a-f]{6,64}")
 #: Another store's description of a frame: sha256, name, facts, quarantine and header.
 Description = tuple[str, str, FrameFacts | None, str | None, Mapping[str, Any]]
 
+#: Facts that frames have in common whose pixels are those of one array.
+_ARRAY = ("instrument", "detector", "section", "binning")
+
 #: Facts that have their own column for searches.
 _COLUMNS = (
     "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id", "data_label",
     "started",
 )  # fmt: skip
+
+
+class Exposed(NamedTuple):
+    """An exposure with bright pixels."""
+
+    sha256: str
+    name: str
+    started: datetime
+    ended: datetime
+
+
+def exposed(
+    connection: Connection, facts: FrameFacts, first: datetime, last: datetime, as_of: datetime | None = None
+) -> tuple[Exposed, ...]:
+    """Return exposures of a frame's pixels that ended between two times (both included), by start, then as added."""
+    one = bright_pixels
+    query = (
+        select(one.c.frame_sha256, frames.c.name, one.c.started, one.c.ended)
+        .join(frames, frames.c.sha256 == one.c.frame_sha256)
+        .where(*(one.c[name] == plain_text(getattr(facts, name)) for name in _ARRAY))
+        .where(one.c.ended >= first, one.c.ended <= last)
+        .order_by(one.c.started, one.c.added_at, one.c.frame_sha256)
+    )
+    if as_of is not None:
+        query = query.where(one.c.added_at <= as_of)
+    return tuple(Exposed(*row) for row in connection.execute(query))
+
+
+def bright_pixels_of(connection: Connection, sha256s: Iterable[str]) -> dict[str, bytes]:
+    """Return the bright pixels of frames, as recorded."""
+    found = connection.execute(
+        select(bright_pixels.c.frame_sha256, bright_pixels.c.pixels)
+        .where(bright_pixels.c.frame_sha256 == any_of(sha256s))
+    )  # fmt: skip
+    return {sha256: bytes(pixels) for sha256, pixels in found}
 
 
 def known_files(connection: Connection, paths: Iterable[Path]) -> dict[Path, KnownFile]:
@@ -195,6 +233,7 @@ def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestRepo
     headers = insert(frame_headers).on_conflict_do_nothing()
     connection.execute(headers, [{"frame_sha256": r.sha256, "header": plain_json(r.header)} for r in firsts])
     _write_files(connection, [record for same in by_sha.values() for record in same])
+    _write_bright(connection, firsts)
     return IngestReport(
         new=len(by_sha) - len(known),
         known=len(known),
@@ -254,6 +293,34 @@ def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None
         ),
         list(rows.values()),
     )
+
+
+def _write_bright(connection: Connection, records: Sequence[FrameRecord]) -> None:
+    """Record bright pixels; a frame without any has a row only if it had some by an earlier table of its instrument."""
+    looked = [(r, r.bright, r.facts) for r in records if r.bright is not None and r.facts is not None]
+    rows = [
+        {name: plain_text(getattr(facts, name)) for name in _ARRAY}
+        | {
+            "frame_sha256": r.sha256, "started": facts.started, "ended": facts.ended,
+            "pixels": bright.to_bytes(),
+        }
+        for r, bright, facts in looked
+    ]  # fmt: skip
+    full = [row for row, (_, bright, _) in zip(rows, looked, strict=True) if bright.pixels.size]
+    if full:
+        write = insert(bright_pixels)
+        new = write.excluded
+        columns = (*_ARRAY, "started", "ended", "pixels")
+        write = write.on_conflict_do_update(
+            index_elements=["frame_sha256"], set_={name: new[name] for name in columns}
+        )
+        connection.execute(write, full)
+    nothing = [row for row, (_, bright, _) in zip(rows, looked, strict=True) if not bright.pixels.size]
+    if nothing:
+        empty = bright_pixels.update().where(
+            bright_pixels.c.frame_sha256 == any_of(row["frame_sha256"] for row in nothing)
+        )
+        connection.execute(empty.values(pixels=nothing[0]["pixels"]))
 
 
 def _other_content(

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection
 
@@ -18,6 +18,9 @@ from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.nights import nights_between, span_anywhere
 from imaging.listed import listed
+
+if TYPE_CHECKING:
+    from imaging.pixels.bright_pixels import BrightPixels
 
 
 class RawFrames:
@@ -62,6 +65,35 @@ class RawFrames:
             return report
 
         return self._database.run(write)
+
+    def exposed(
+        self, facts: FrameFacts, first: datetime, last: datetime, *, as_of: datetime | None = None
+    ) -> tuple[frames.Exposed, ...]:
+        """Return exposures with bright pixels, on the array of a frame, that ended between two times (both included).
+
+        Frames of all kinds are among them, used or not; those whose time is unknown are not.
+        """
+        return self._database.run(lambda connection: frames.exposed(connection, facts, first, last, as_of))
+
+    def bright_pixels(self, sha256s: Iterable[str]) -> dict[str, BrightPixels]:
+        """Return the bright pixels of frames, as far as they have any.
+
+        Raises
+        ------
+        StoreError
+            If a record is damaged.
+        """
+        from imaging.pixels.bright_pixels import BrightPixels  # late: numpy
+
+        wanted = list(sha256s)
+        found = self._database.run(lambda connection: frames.bright_pixels_of(connection, wanted))
+        try:
+            return {sha256: BrightPixels.from_bytes(table) for sha256, table in found.items()}
+        except ValueError as error:
+            raise StoreError(
+                f"The store's record of bright pixels cannot be read: {error}.",
+                remedy="Restore the database from a backup, or reduce with detrend.persistence=none.",
+            ) from error
 
     def distrust(self, path: Path) -> None:
         """Discard size and date of a file whose bytes have changed, so that the next survey reads it again."""

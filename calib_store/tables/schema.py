@@ -17,6 +17,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -92,6 +93,26 @@ frame_files = Table(
     _moment("seen_at", now=True),
 )
 Index(None, frame_files.c.frame_sha256)
+
+#: The pixels of frames that leave persistence in later exposures of the same pixels of an array, as a compact table
+#: (`imaging.pixels.bright_pixels`), with the start and the end of the exposure. Frames without such pixels have no row.
+bright_pixels = Table(
+    "bright_pixels",
+    metadata,
+    Column("frame_sha256", Text, ForeignKey(frames.c.sha256, ondelete="CASCADE"), primary_key=True),
+    Column("instrument", Text, nullable=False),
+    Column("detector", Text, nullable=False),
+    Column("section", Text, nullable=False),
+    Column("binning", Text, nullable=False),
+    _moment("started"),
+    _moment("ended"),
+    Column("pixels", LargeBinary, nullable=False),
+    _moment("added_at", now=True),
+)
+Index(
+    "bright_pixels_ended_idx", bright_pixels.c.instrument, bright_pixels.c.detector, bright_pixels.c.section,
+    bright_pixels.c.binning, bright_pixels.c.ended,
+)  # fmt: skip
 
 #: Every decision of users about a raw frame: rejected, or usable again. The latest one applies.
 frame_history = Table(

@@ -11,6 +11,7 @@ from flows.recipes.submissions import Submissions
 from tasks.align import align_group
 from tasks.detect import detect_sources
 from tasks.detrend import Detrending, detrend_frame
+from tasks.earlier_exposures import Exposures, find_exposures
 from tasks.masks import find_masks
 from tasks.sky import subtract_group_sky
 from tasks.stack import ScienceSet, build_stack, find_stack, for_group
@@ -28,26 +29,38 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     choosing.wait()
     if not choosing.state.is_completed():
         return None
-    found: PrefectFuture[Any] = find_stack.submit(group, choosing, run.parameters, run.workspace)
+    looking: Any = find_exposures.submit(
+        group.label, group.frames, choosing, run.parameters.detrend, run.workspace
+    )
+    run.add("exposures", group.label, looking)
+    looking.wait()
+    if not looking.state.is_completed():
+        return None
+    found: PrefectFuture[Any] = find_stack.submit(group, choosing, run.parameters, run.workspace, looking)
     run.add("science", group.label, found)
     if found.result(raise_on_failure=False) is not None:
         return found
     calibrations = choosing.result()
-    return submit_group(run, group.served_by(calibrations), calibrations)
+    return submit_group(run, group.served_by(calibrations), calibrations, looking.result())
 
 
-def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations) -> PrefectFuture[Any]:
+def submit_group(
+    run: Submissions, group: ScienceSet, calibrations: Calibrations, exposures: Exposures
+) -> PrefectFuture[Any]:
     """Submit the steps of one science group and return the last of them."""
     p, workspace = for_group(run.parameters, group), run.workspace
     detrended = {
         frame.name: run.add(
             "detrend", frame.name,
-            detrend_frame.submit(frame, calibrations, p.prepare, p.detrend, workspace), minor=True,
+            detrend_frame.submit(frame, calibrations, p.prepare, p.detrend, workspace, exposures),
+            minor=True,
         )
         for frame in group.frames.frames
     }  # fmt: skip
     frames = {name: allow_failure(one) for name, one in detrended.items()}
-    detrending = Detrending(calibrations=calibrations, prepare=p.prepare, parameters=p.detrend)
+    detrending = Detrending(
+        calibrations=calibrations, prepare=p.prepare, parameters=p.detrend, exposures=exposures
+    )
     masks: Any = find_masks.submit(group.label, frames, group.skies, detrending, p.sky, p.detect, workspace)
     run.add("sky", group.label, masks)
     sky: Any = subtract_group_sky.submit(
@@ -64,6 +77,8 @@ def submit_group(run: Submissions, group: ScienceSet, calibrations: Calibrations
     )
     run.add("align", group.label, aligned)
     stack: PrefectFuture[Any] = run.add(
-        "science", group.label, build_stack.submit(group, calibrations, sky, aligned, p, workspace)
+        "science",
+        group.label,
+        build_stack.submit(group, calibrations, sky, aligned, p, workspace, exposures),
     )
     return stack

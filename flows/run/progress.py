@@ -20,7 +20,7 @@ from tasks.support.step import StepEvent, listening
 _PAUSE: Final = 2.0
 _WHAT: Final = "The progress in the Prefect UI"
 #: Steps that are not counted because they take no time.
-_QUIET: Final = ("survey", "choose", "preview", "write")
+_QUIET: Final = ("survey", "choose", "exposures", "preview", "write")
 
 
 def expected_steps(plan: NightPlan) -> int:

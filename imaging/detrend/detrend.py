@@ -6,6 +6,7 @@ has the size of a frame."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
@@ -14,8 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
+from imaging.detrend.persistence import Earlier, Found, expected, find_persistence
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
-from imaging.detrend.rows_in_place import ROW_STEP, SUMS, displaced_rows, sum_rows
+from imaging.detrend.rows_in_place import add_rows, no_rows, refuse_displaced
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
@@ -94,6 +96,11 @@ class DetrendParameters(CosmicRayParameters):
         "refused; 2 or more: never",
         gt=0,
     )
+    persistence: float | None = parameter(
+        0.5,
+        "expected persistence of earlier exposures from which a pixel is flagged (DQ 16); none: not looked for",
+        unit="sigma of the frame", gt=0, le=100,
+    )  # fmt: skip
 
     def for_group(self, frames: int) -> DetrendParameters:
         """Return the same with the decision about cosmic rays for a group of so many frames."""
@@ -120,6 +127,15 @@ class DetrendMetrics(Metrics):
     cosmic_rays: int | None = figure(
         "pixels flagged as cosmic rays (DQ 8); none if not searched", default=None
     )
+    persistence: int | None = figure(
+        "pixels flagged for persistence of earlier exposures (DQ 16); none if there was no exposure that matters",
+        default=None,
+    )
+    persistence_strength: float | None = figure(
+        "measured persistence over that expected from the detector's table; none if too few pixels show it",
+        default=None,
+    )
+    persistence_error: float | None = figure("standard error of that ratio", default=None)
     missing: tuple[str, ...] = figure("missing calibrations", default=())
     overridden: tuple[str, ...] = figure("differences that were overridden", default=())
 
@@ -155,6 +171,7 @@ def detrend(
     parameters: DetrendParameters | None = None,
     prepare_parameters: PrepareParameters | None = None,
     common_noise: bool = False,
+    earlier: Sequence[Earlier] = (),
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
 ) -> Detrended:
@@ -173,6 +190,8 @@ def detrend(
         Add the noise of the dark, and that of the flat on the total signal, to VAR: correct for a single
         frame. In a group this noise is common to frame and sky and cancels; there VAR is the random noise
         only.
+    earlier
+        Exposures before this one, whose persistence is flagged.
     threads, memory
         Threads, and bytes for the bands being processed. The result does not depend on them.
 
@@ -202,7 +221,7 @@ def detrend(
 
     sci, var = np.empty(raw.shape, np.float32), np.empty(raw.shape, np.float32)
     dq = np.empty(raw.shape, np.uint16)
-    pattern = np.zeros((-(-raw.shape[0] // ROW_STEP), SUMS))
+    pattern = no_rows(raw.shape[0])
 
     def work(rows: slice) -> None:
         bad = None if bpm is None else _checked(raw, "bpm", bpm.bad_pixels(rows), rows)
@@ -214,15 +233,12 @@ def detrend(
         flat_planes = _planes(raw, "flat", flat, rows, common_noise)
         _calibrate(*band, *_planes(raw, "dark", dark, rows, common_noise), *flat_planes)
         if flat is not None:
-            first = -(-rows.start // ROW_STEP)
-            some = slice(first * ROW_STEP - rows.start, None, ROW_STEP)
-            noise = np.ascontiguousarray(flat.rows("VAR", rows)[some], np.float32)
-            out = pattern[first : first + len(noise)]
-            sum_rows(band[0][some], band[1][some], band[2][some], flat_planes[0][some], noise, out)
+            add_rows(pattern, rows, band, flat_planes[0], flat.rows("VAR", rows))
 
     fitting = rows_for(memory, raw.shape[1] * _BYTES, threads=threads)
     run_bands(work, raw.shape[0], rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
-    _check_rows(raw.facts.name, pattern, flat, parameters)
+    if flat is not None:
+        refuse_displaced(raw.facts.name, flat.facts.name, pattern, parameters.max_missing_pattern)
     largest = (prepare_parameters or PrepareParameters()).largest_island
     islands = saturated_islands(dq, largest)
     if islands is not None:
@@ -233,6 +249,9 @@ def detrend(
             raw.facts.name, "no usable pixel after detrending",
             remedy="Inspect the frame, its flat and its bad pixel mask, or leave the frame out.",
         )  # fmt: skip
+    latent = _persistence(raw, sci, var, dq, flat, earlier, level, parameters)
+    if latent is not None:
+        dq.ravel()[latent.pixels] |= _NO_DATA
     hits = None
     if parameters.cosmic_rays == "always":
         hits = find_cosmic_rays(sci, var, dq, raw.facts.readout, parameters)
@@ -247,25 +266,34 @@ def detrend(
         saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
         nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
         cosmic_rays=None if hits is None else int(np.count_nonzero(hits)),
+        persistence=None if latent is None else len(latent.pixels),
+        persistence_strength=None if latent is None else latent.strength,
+        persistence_error=None if latent is None else latent.error,
         missing=missing,
         overridden=overridden,
     )
     return Detrended(sci, var, dq, level, metrics)
 
 
-def _check_rows(
-    name: str, pattern: NDArray[np.float64], flat: CalibrationFile | None, parameters: DetrendParameters
-) -> None:
-    """Raise an error if rows of the frame are not where the flat has them."""
-    found = displaced_rows(pattern, parameters.max_missing_pattern)
-    if found is not None and flat is not None:
-        raise FrameError(
-            name,
-            f"rows {found.first + 1} to {found.last + 1} lack {found.share:.0%} +- {found.error:.0%} of the "
-            f"pixel pattern of the flat {flat.facts.name}: pixels were lost, repeated or moved",
-            remedy="Copy the file again; or, if the flat is wrong, choose another, or set "
-            "detrend.max_missing_pattern=2.",
-        )
+def _persistence(
+    raw: RawFile,
+    sci: NDArray[np.float32],
+    var: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    flat: CalibrationFile | None,
+    earlier: Sequence[Earlier],
+    level: float,
+    parameters: DetrendParameters,
+) -> Found | None:
+    """Return the persistence of earlier exposures in a frame; None without such exposures."""
+    law = raw.facts.table.detector.persistence
+    if law is None or parameters.persistence is None or not earlier:
+        return None
+    latent = expected(earlier, law, raw.facts.readout, shape=raw.shape, exposure=raw.facts.exposure)
+    if flat is not None:
+        response = np.asarray(flat.rows("SCI", slice(0, raw.shape[0])), np.float32).ravel()[latent.pixels]
+        latent = latent.seen_with(response)
+    return find_persistence(sci, var, dq, latent, level=level, limit=parameters.persistence)
 
 
 def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, float]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from imaging.errors import FrameError
 from imaging.pixels.dq import UNUSABLE
 
 #: Interval between the rows that are compared, and how many of them make one figure at least.
@@ -93,6 +94,51 @@ def sum_rows(sci, var, dq, flat, flat_var, out):  # type: ignore[no-untyped-def]
             out[y, 2] += pattern * pattern * change * change
             out[y, 3] += level * level * noise
             out[y, 4] += 1
+
+
+def no_rows(rows: int) -> NDArray[np.float64]:
+    """Return empty sums for a frame of so many rows."""
+    return np.zeros((-(-rows // ROW_STEP), SUMS))
+
+
+def add_rows(
+    sums: NDArray[np.float64],
+    rows: slice,
+    band: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]],
+    flat: NDArray[np.float32],
+    flat_variance: NDArray[Any],
+) -> None:
+    """Add a band of rows to the sums of its frame.
+
+    Parameters
+    ----------
+    sums
+        `no_rows` of the frame.
+    rows
+        The rows of the band.
+    band
+        SCI divided by the flat, VAR and DQ; (n, nx) each.
+    flat, flat_variance
+        Rows of the flat and of its variance, which may have another byte order.
+    """
+    first = -(-rows.start // ROW_STEP)
+    some = slice(first * ROW_STEP - rows.start, None, ROW_STEP)
+    noise = np.ascontiguousarray(flat_variance[some], np.float32)
+    sci, var, dq = (plane[some] for plane in band)
+    sum_rows(sci, var, dq, flat[some], noise, sums[first : first + len(noise)])
+
+
+def refuse_displaced(name: str, flat: str, sums: NDArray[np.float64], largest: float) -> None:
+    """Raise an error if rows of the frame ``name`` are not where the flat has them (`displaced_rows`)."""
+    found = displaced_rows(sums, largest)
+    if found is not None:
+        raise FrameError(
+            name,
+            f"rows {found.first + 1} to {found.last + 1} lack {found.share:.0%} +- {found.error:.0%} of the "
+            f"pixel pattern of the flat {flat}: pixels were lost, repeated or moved",
+            remedy="Copy the file again; or, if the flat is wrong, choose another, or set "
+            "detrend.max_missing_pattern=2.",
+        )
 
 
 def displaced_rows(sums: NDArray[np.float64], largest: float) -> Displaced | None:

@@ -25,6 +25,12 @@ class PixelState(BaseModel):
         default=(),
         description="steps across the borders of the quadrants: left, right, lower, upper half; ADU",
     )
+    bright: int | None = Field(
+        default=None, description="pixels that leave persistence in later exposures; None if not counted"
+    )
+    bright_from: float | None = Field(
+        default=None, description="threshold of those pixels by the detector's table, electrons of one coadd"
+    )
     sums: str | None = Field(
         default=None,
         description="which DATASUM or CHECKSUM disagrees with the bytes; empty if none; None if they were not compared",

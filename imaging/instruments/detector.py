@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +14,9 @@ Polynomial = tuple[float, float, float]
 
 #: Required rows and columns of an image: those of its detector, two numbers, or None for any.
 WantedShape = tuple[int, int] | Literal["detector"] | None
+
+#: Decay times after which persistence is forgotten: 1/22000 of it is left.
+_FORGOTTEN: Final = 10.0
 
 
 class _Numbers(BaseModel):
@@ -75,6 +79,43 @@ class Plausible(BaseModel):
         return self
 
 
+class Persistence(BaseModel):
+    """Charge that bright pixels trap in an exposure and release in later ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(gt=0, description="electrons of one coadd above which charge is trapped")
+    fraction: float = Field(
+        gt=0, le=0.5, description="part of the electrons above the threshold that is released in total"
+    )
+    decay: float = Field(gt=0, le=86400, description="time in which the release falls by a factor e, s")
+    saturated: float = Field(
+        default=1.0,
+        ge=1,
+        le=1000,
+        description="light that a saturated pixel is assumed to have had, full wells",
+    )
+
+    @property
+    def horizon(self) -> float:
+        """Time after which an exposure's persistence is forgotten, s."""
+        return _FORGOTTEN * self.decay
+
+    def released(self, age: float, exposure: float) -> float:
+        """Return the part of the charge above the threshold that is released during an exposure.
+
+        The release falls exponentially; this is its integral over the exposure.
+
+        Parameters
+        ----------
+        age
+            Time from the end of the exposure that trapped the charge to the start of this one, s.
+        exposure
+            Length of this one, all coadds, s.
+        """
+        return -self.fraction * math.exp(-age / self.decay) * math.expm1(-exposure / self.decay)
+
+
 @dataclass(frozen=True)
 class Readout:
     """The detector's numbers for one frame.
@@ -120,6 +161,9 @@ class Detector(_Numbers):
     )
     plausible: Plausible | None = Field(
         default=None, description="levels of frames without light; default: any"
+    )
+    persistence: Persistence | None = Field(
+        default=None, description="persistence of bright pixels; default: none is flagged"
     )
     channels: int = Field(
         default=0, ge=0, le=1024,

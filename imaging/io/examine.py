@@ -17,17 +17,18 @@ from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.pixel_state import PixelState
-from imaging.instruments.detector import wanted_shape
+from imaging.instruments.detector import Persistence, wanted_shape
 from imaging.io.compressed import compression, digest_as_is, reading, unpack
 from imaging.io.raw_file import (
     UNFORESEEN,
     check_fractions,
     check_one_image,
-    check_pixels,
     check_shape,
+    measured,
     open_raw,
     read_layout,
 )
+from imaging.pixels.bright_pixels import BrightPixels
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class Examination:
         Size of the file on disk, and the time of its `last_change`.
     known
         The file is unchanged since it was found usable, so its bytes and pixels were not read again.
+    bright
+        The pixels that leave persistence in later exposures; None if they were not looked for.
     """
 
     path: Path
@@ -112,6 +115,7 @@ class Examination:
     size: int = 0
     changed_ns: int = 0
     known: bool = False
+    bright: BrightPixels | None = field(default=None, repr=False, compare=False)
 
     @property
     def usable(self) -> bool:
@@ -209,7 +213,8 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
     facts = facts_from_headers(layout.primary, layout.image, name=seen.name)
     same = known is not None and (known.size, known.changed_ns) == (seen.size, seen.changed_ns)
     # A copy has its own name.
-    if same and known is not None and _is_complete(known.facts.pixels, seen.path):
+    law = facts.table.detector.persistence
+    if same and known is not None and _is_complete(known.facts.pixels, seen.path, law):
         as_then = known.facts.model_copy(update={"name": facts.name})
         same = as_then.model_copy(update={"pixels": None}) == facts
         facts = as_then if same else facts
@@ -248,7 +253,11 @@ def _contents(
         yield (seen := replace(seen, sha256=raw.sha256))
         sums = raw.checksum_problem() if _sums_count(seen.path) else None
         of_sums = _checksum_note(raw.name, sums, check)
-        pixels = check_pixels(raw, check).model_copy(update={"sums": sums})
+        found = measured(raw)
+        # A frame that is refused for its saturated pixels leaves persistence too.
+        yield (seen := replace(seen, bright=found.bright))
+        pixels = found.state.model_copy(update={"sums": sums})
+        check_fractions(raw.name, pixels, facts.readout.saturation, check)
     facts = facts.model_copy(update={"pixels": pixels})
     yield replace(seen, plain=plain, facts=facts, notes=(*facts.notes, *of_sums))
 
@@ -258,9 +267,11 @@ def _sums_count(path: Path) -> bool:
     return compression(path) != ".fz"  # the headers of a tile-compressed file are rewritten
 
 
-def _is_complete(pixels: PixelState | None, path: Path) -> bool:
-    """Return whether the pixels of a known frame were read, and its sums compared as far as they count."""
-    return pixels is not None and (pixels.sums is not None or not _sums_count(path))
+def _is_complete(pixels: PixelState | None, path: Path, law: Persistence | None) -> bool:
+    """Return whether the pixels of a known frame were read, and its sums and bright pixels as far as they count."""
+    if pixels is None or (law is not None and pixels.bright_from != law.threshold):
+        return False
+    return pixels.sums is not None or not _sums_count(path)
 
 
 def _checksum_note(name: str, problem: str | None, check: CheckParameters) -> tuple[str, ...]:

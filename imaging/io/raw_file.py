@@ -26,7 +26,7 @@ from imaging.io.data_cards import blank_note, image_shape
 from imaging.io.data_sums import checksum_problem
 from imaging.io.fitsfile import BLOCK, FitsFile, Hdu, holds_image, leading_headers
 from imaging.io.limits import open_regular
-from imaging.pixels.raw_pixels import measure
+from imaging.pixels.raw_pixels import Measured, measure
 from imaging.pixels.wcs import with_valid_wcs
 
 #: Exceptions that a parser may raise for a file with false headers that no check here anticipates. Only for
@@ -250,8 +250,21 @@ def check_pixels(raw: RawFile, check: CheckParameters | None = None) -> PixelSta
         If all pixels have one value (a dead readout), too many have no data or are saturated, the bytes of the values
         are swapped, or all values are off by 32768.
     """
-    check = check or CheckParameters()
-    found = measure(raw.rows, raw.shape, raw.facts.readout)
+    found = measured(raw)
+    check_fractions(raw.name, found.state, raw.facts.readout.saturation, check or CheckParameters())
+    return found.state
+
+
+def measured(raw: RawFile) -> Measured:
+    """Read and measure all pixels of a frame, and refuse one whose values are no measurement at all.
+
+    Raises
+    ------
+    FrameError
+        If all pixels have one value, the bytes of the values are swapped, or all values are off by 32768.
+    """
+    facts = raw.facts
+    found = measure(raw.rows, raw.shape, facts.readout, facts.table.detector.persistence)
     state = found.state
     if found.one_value is not None:
         raise FrameError(
@@ -269,8 +282,7 @@ def check_pixels(raw: RawFile, check: CheckParameters | None = None) -> PixelSta
             f"{state.level:.0f} ADU, scatter {state.noise:.1f} ADU): BZERO is wrong",
             remedy="Correct BZERO in the header of the image, or fetch the file again.",
         )  # fmt: skip
-    check_fractions(raw.name, state, raw.facts.readout.saturation, check)
-    return state
+    return found
 
 
 def check_fractions(name: str, state: PixelState, saturation: int, check: CheckParameters) -> None:

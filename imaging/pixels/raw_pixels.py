@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.frames.pixel_state import PixelState
-from imaging.instruments.detector import Readout
+from imaging.instruments.detector import Persistence, Readout
 from imaging.pixels.bands import bands
+from imaging.pixels.bright_pixels import BrightCollector, BrightPixels
 
 #: Rows read at a time.
 _BAND: Final = 256
@@ -62,12 +63,15 @@ class Measured:
         The values are plausible only with their bytes in the other order.
     offset
         By how much all values are too high or low because of a wrong BZERO; 0 if they are not.
+    bright
+        The pixels that leave persistence; None if the detector's persistence is unknown.
     """
 
     state: PixelState
     one_value: float | None
     swapped: bool
     offset: int
+    bright: BrightPixels | None = None
 
 
 @dataclass
@@ -164,7 +168,12 @@ def without_data(rows: NDArray[Any], readout: Readout) -> NDArray[np.bool_] | No
     return bad
 
 
-def measure(read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], readout: Readout) -> Measured:
+def measure(
+    read: Callable[[slice], NDArray[Any]],
+    shape: tuple[int, int],
+    readout: Readout,
+    persistence: Persistence | None = None,
+) -> Measured:
     """Read all pixels of a raw frame once, and measure them.
 
     Parameters
@@ -175,14 +184,23 @@ def measure(read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], reado
         Rows and columns.
     readout
         The detector's numbers for the frame.
+    persistence
+        The persistence of the detector, for `Measured.bright`.
     """
     sums = _Sums()
+    collector = None if persistence is None else BrightCollector(shape, readout, persistence)
     for band in bands(shape[0], _BAND):
-        _take(sums, read(band), readout)
+        rows = read(band)
+        bad = _take(sums, rows, readout)
+        if collector is not None:
+            collector.take(band.start, rows, bad)
     total = shape[0] * shape[1]
     sample = np.concatenate(sums.sample)
     lines = np.concatenate(sums.lines)
     level, noise = _level_and_noise(sample, lines)
+    bright = (
+        None if collector is None else collector.found(read, lambda rows: without_data(rows, readout), level)
+    )
     state = PixelState(
         checksum=sums.digest.hexdigest(),
         level=round(level, 3),
@@ -190,17 +208,20 @@ def measure(read: Callable[[slice], NDArray[Any]], shape: tuple[int, int], reado
         no_data=sums.no_data / total,
         saturated=sums.saturated / total,
         steps=_steps(read, shape, readout),
+        bright=None if bright is None else len(bright.pixels),
+        bright_from=None if persistence is None else persistence.threshold,
     )
     return Measured(
         state,
         one_value=sums.lowest if sums.lowest == sums.highest and not sums.not_finite else None,
         swapped=(noise > _NOISY or lines.dtype.kind == "f") and _is_swapped(lines, readout),
         offset=_offset(level, noise, sums.lowest, readout),
+        bright=bright,
     )
 
 
-def _take(sums: _Sums, rows: NDArray[Any], readout: Readout) -> None:
-    """Add a band of rows to the sums."""
+def _take(sums: _Sums, rows: NDArray[Any], readout: Readout) -> NDArray[np.bool_] | None:
+    """Add a band of rows to the sums, and return its pixels without data."""
     sums.digest.update(_sum_of(rows))
     bad = without_data(rows, readout)
     finite = rows
@@ -217,6 +238,7 @@ def _take(sums: _Sums, rows: NDArray[Any], readout: Readout) -> None:
     # Copies: a view would keep the band in memory.
     sums.lines.append(rows[:: 8 * _STEP].copy())
     sums.sample.append(rows[::_STEP, ::_STEP].ravel())
+    return bad
 
 
 def _sum_of(rows: NDArray[Any]) -> bytes:

@@ -24,14 +24,7 @@ from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.inputs import WITH_VARIANCE, WITHOUT_VARIANCE, StackInput, bytes_per_row, resampled
-from imaging.stack.psf_kernels import (
-    DISTRUSTED,
-    SKY,
-    SUSPECT_REACH,
-    distrust,
-    mark_sources,
-    predict_rows,
-)
+from imaging.stack.psf_kernels import DISTRUSTED, SKY, SUSPECT_REACH, distrust, mark_sources, predict_rows
 from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
 from imaging.stack.template_kernels import PARTIAL, median_difference, take_median

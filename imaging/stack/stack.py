@@ -113,6 +113,14 @@ class StackMetrics(Metrics):
         default=None,
     )
     sources: int | None = figure("sources detected in the stack", "sources", default=None)
+    persistence: int | None = figure(
+        "pixels of the frames flagged for persistence of earlier exposures (DQ 16), all frames",
+        "persistence flagged", default=None,
+    )  # fmt: skip
+    persistence_strength: float | None = figure(
+        "median of the frames' measured persistence over that expected from the detector's table",
+        "persistence over expected", default=None,
+    )  # fmt: skip
     rejected: int = figure("rejected values, all frames")
     rejected_share: float = share(
         "rejected values over all the values on the detectors' good pixels", "rejected"

@@ -20,6 +20,7 @@ from prefect.states import Completed, State
 from calib_store.curation.compare import doubted, verdict
 from calib_store.exchange.acceptance import check_readable
 from calib_store.model.records import InputRef, Product
+from calib_store.model.values import packed_exposures
 from calib_store.private import private_folder
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
@@ -49,6 +50,8 @@ _LEFT_OUT: Final = "left_out"
 _UNUSED: Final = "unused"
 #: Roles of the frames whose role differs between recipe and product, or that have no role in the product.
 _GIVEN_AS: Final = "given_as"
+#: The exposures whose persistence is flagged in the frames of the recipe (`Recipe.exposed_before`).
+_EXPOSED: Final = "exposed_before"
 #: Maximum number of frames left out that a header names.
 _MOST_CARDS: Final = 99
 
@@ -185,7 +188,9 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
         metrics={
-            k: v for k, v in product.metrics.items() if k not in (_WARNINGS, _LEFT_OUT, _UNUSED, _GIVEN_AS)
+            k: v
+            for k, v in product.metrics.items()
+            if k not in (_WARNINGS, _LEFT_OUT, _UNUSED, _GIVEN_AS, _EXPOSED)
         },
         warnings=(*product.metrics.get(_WARNINGS, ()), *warnings_of(product, workspace)),
         left_out=tuple(left_out),
@@ -226,6 +231,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     reported: dict[str, Any] = {
         _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
         _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
+        _EXPOSED: packed_exposures(recipe.exposed_before) if recipe.exposed_before else {},
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
     }

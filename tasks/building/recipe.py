@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from calib_store.model.records import InputRef, input_key, recipe_key
+from calib_store.model.values import exposure_keys
 from imaging.instruments import catalogue
 from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters
@@ -40,6 +41,8 @@ class Recipe:
         Version of the algorithm; raised whenever the same inputs and parameters give different pixels.
     earlier_versions
         Versions of the steps before it whose results have no product of their own, by step.
+    exposed_before
+        Exposures whose persistence is flagged in the ingredients: their sha256 by that of the ingredient.
     ingredients
         Raw frames with their roles; the product is named after the first.
     parameters
@@ -55,6 +58,7 @@ class Recipe:
     parameters: Mapping[str, StepParameters]
     calibrations: Calibrations = field(default_factory=Calibrations)
     earlier_versions: Mapping[str, int] = field(default_factory=dict)
+    exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def algorithm_version(self) -> str:
@@ -67,6 +71,7 @@ class Recipe:
         """The recipe key."""
         inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
         inputs += [*self.calibrations.key(), *self.calibrations.user_decisions()]
+        inputs += exposure_keys(self.exposed_before)
         return recipe_key(self.kind, inputs, self.values, self.algorithm_version)
 
     @property

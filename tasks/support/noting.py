@@ -21,5 +21,5 @@ def record_of(seen: Examination) -> FrameRecord | None:
         return None
     return FrameRecord(
         seen.path, seen.sha256, seen.size, seen.changed_ns, seen.facts, {} if seen.known else seen.header,
-        seen.reason if faulty else None,
+        seen.reason if faulty else None, seen.bright,
     )  # fmt: skip

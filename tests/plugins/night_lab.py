@@ -46,10 +46,10 @@ class Run:
         return sorted(p.kind for p in self.report.products)
 
     def count(self, state: str) -> Counter[str]:
-        """Return how often each step ended in ``state``; choosing and surveying make nothing and are not
+        """Return how often each step ended in ``state``; what only looks makes nothing and is not
         counted.
         """
-        quiet = ("survey", "choose")
+        quiet = ("survey", "choose", "exposures")
         return Counter(e.step for e in self.events if e.state == state and e.step not in quiet)
 
     @property

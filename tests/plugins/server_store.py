@@ -6,12 +6,17 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from sqlalchemy import text
 
 from calib_store.model.records import FrameRecord, InputRef, recipe_key
 from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
+from imaging.pixels.bright_pixels import BrightPixels
+
+#: What every raw frame leaves behind.
+_BRIGHT = BrightPixels((8, 8), 6e4, np.array([3, 9], np.int64), np.array([9e3, np.inf], np.float32))
 
 Settings = Callable[..., StoreSettings]
 
@@ -31,6 +36,7 @@ def fill(store: Store, facts, folder: Path, number: int = 3) -> list:
             10,
             1,
             facts(name=f"S{n}.fits"),
+            bright=_BRIGHT,
         )
         store.frames.ingest([raw])
         file = folder / f"product{n}.fits"

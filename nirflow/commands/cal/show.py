@@ -69,6 +69,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
             {
                 "product": as_json(product),
                 "lineage": [edge_as_json(edge) for edge in edges],
+                "exposed_before": dict(exposed_before(store, product)),
                 "used_by": [as_json(user) for user in users],
                 "frames_that_got_it": frames,
                 "history": [vars(change) for change in history],
@@ -92,11 +93,16 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         ["recipe", product.recipe_key], ["sha256", product.sha256], ["size", f"{product.size} bytes"],
         ["file", f"{condition}, {place}"], ["preview", picture],
     ]  # fmt: skip
-    rows += [[f"metric {name}", _short_text(value)] for name, value in sorted(product.metrics.items())]
+    rows += [
+        [f"metric {name}", _short_text(value)]
+        for name, value in sorted(product.metrics.items())
+        if name != "exposed_before"
+    ]
     if product.gate is not None:
         rows += _gate_rows(product)
     print_table([Column("", style="bold"), Column("", fold=True)], rows)
     _print_inputs(product, edges)
+    _print_exposures(exposed_before(store, product))
     if users:
         print_lines()
         print_table(
@@ -174,6 +180,26 @@ def _print_inputs(product: Product, edges: tuple[LineageEdge, ...]) -> None:
     }
     rest = f" {counted(len(absent), 'input')} not in this store." if absent else ""
     print_lines("", f"{counted(len(frames), 'raw frame')} in all generations.{rest}")
+
+
+def exposed_before(store: Store, product: Product) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the exposures whose persistence is flagged in a product's frames: frame and exposures, by name."""
+    from calib_store.model.values import exposures_in
+
+    before = exposures_in(product.metrics)
+    known = store.frames.with_sha256s({*before, *(one for earlier in before.values() for one in earlier)})
+
+    def name(sha256: str) -> str:
+        return known[sha256].name if sha256 in known else sha256[:12]
+
+    return sorted((name(frame), tuple(map(name, earlier))) for frame, earlier in before.items())
+
+
+def _print_exposures(before: Sequence[tuple[str, Sequence[str]]]) -> None:
+    if before:
+        print_lines()
+        columns = [Column("frame"), Column("persistence flagged of earlier exposures", fold=True)]
+        print_table(columns, [[frame, ", ".join(earlier)] for frame, earlier in before])
 
 
 def _what(edge: LineageEdge) -> str:

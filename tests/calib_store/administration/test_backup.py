@@ -294,3 +294,17 @@ def test_targets_that_hold_something_else(settings: Settings, tmp_path: Path) ->
         with pytest.raises(StoreError, match="something other than a backup"):
             backup(source, target)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "notes"
+
+
+def test_damaged_bright_pixels_are_refused(settings: Settings, facts, tmp_path: Path) -> None:
+    """A row that no reduction could read would stop every later one."""
+    source, target = settings(), settings(folder="other")
+    for one in (source, target):
+        initialise(one)
+    with Store.open(source) as store:
+        fill(store, facts, tmp_path, 2)
+        with store.database.begin() as connection:
+            connection.exec_driver_sql("UPDATE bright_pixels SET pixels = '\\x01'")
+    backup(source, tmp_path / "backup")
+    with pytest.raises(StoreError, match="a row of bright_pixels that cannot be read"):
+        restore(target, tmp_path / "backup")

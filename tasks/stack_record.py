@@ -1,0 +1,125 @@
+"""The record of a stack: the cards of its header, and the tables OBJCAT and ALIGNMENT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+
+from imaging.header import Header
+from imaging.products.header_cards import CardValue
+from imaging.products.product_tables import Table, stamped
+from imaging.registration.entries import AlignEntry
+from imaging.sources.detect import Detection
+from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.stack.stack import StackMetrics, StackResult
+from tasks.sky import Persisting, SkyPass
+from tasks.support.references import ScratchRef
+
+#: What the columns of ALIGNMENT are.
+_ALIGNMENT_COLUMNS: Final = {
+    "name": "frame", "dx": "shift to the reference", "dy": "shift to the reference",
+    "rotation": "rotation to the reference", "scale": "scale to the reference",
+    "rms": "residual of the matched stars", "uncertainty": "standard error of a position",
+    "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
+    "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
+    "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
+    "persistence": "pixels flagged for persistence", "strength": "measured over expected persistence",
+    "strength_error": "standard error of strength",
+}  # fmt: skip
+
+
+def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple[CardValue, str]]:
+    """Return the cards of a stack whose frames are aligned to ``reference``; a figure that is unknown has none."""
+    cards: dict[str, tuple[CardValue | None, str]] = {
+        "REFFRAME": (reference, "Frame that the others are aligned to"),
+        "REGERR": (metrics.registration, "Standard error of the registration [px]"),
+        "NWEAK": (metrics.weakly_aligned or None, "Frames aligned without enough stars"),
+        "NCORR": (metrics.noise_correlation, "Noise of large bins over that given by VAR"),
+        "TEXPTIME": (metrics.total_exposure, "Total exposure [s]"),
+        "EEXPTIME": (metrics.effective_exposure, "Effective exposure [s]"),
+        "SCALEBY": (metrics.scaled_by, "What frames are scaled to the reference by"),
+        "REFTRANS": (metrics.reference_transparency, "Transparency of REFFRAME over the clearest's"),
+        "WEIGHTBY": (metrics.weighted_by, "Weights of the frames"),
+        "BGRMS": (metrics.background_rms, "Pixel rms of the background [electron]"),
+        "BGERR": (metrics.background_error, "Error of the background in apertures [electron]"),
+        "BGADDED": (metrics.raised, "Level added to the stack [electron]"),
+        "NSKY": (metrics.sky_frames, "Fewest sky frames of a stacked frame"),
+        "SKYLOSSC": (metrics.lost_at_centre, "Extended source: share lost at its centre"),
+        "SKYLOSS": (metrics.lost_in_halo, "Extended source: share lost in its halo"),
+        "SKYTHROW": (metrics.needed_throw, "Distance of sky frames that it needs [arcsec]"),
+        "NPERSIST": (metrics.persistence, "Pixels of the frames flagged for persistence"),
+        "PERSFRAC": (metrics.persistence_strength, "Measured over expected persistence"),
+        "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
+        "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
+        "AIRMASS": (metrics.mean_airmass, "Mean airmass"),
+    }
+    return {keyword: (value, text) for keyword, (value, text) in cards.items() if value is not None}
+
+
+def persistence_figures(frames: Sequence[Persisting]) -> dict[str, Any]:
+    """Return the figures of a stack about persistence in its frames; none if no exposure before them matters."""
+    if not frames:
+        return {}
+    measured = [one.strength for one in frames if one.strength is not None]
+    return {
+        "persistence": sum(one.pixels for one in frames),
+        "persistence_strength": median(measured) if measured else None,
+    }
+
+
+def _persistence_row(frame: Persisting | None) -> tuple[int, float, float]:
+    """Return the columns of ALIGNMENT about persistence in a frame."""
+    if frame is None:
+        return 0, float("nan"), float("nan")
+    strength, error = (float("nan") if v is None else v for v in (frame.strength, frame.error))
+    return frame.pixels, strength, error
+
+
+def source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:
+    """Return OBJCAT of a stack."""
+    rows = object_catalogue(result.sci, result.dq, sources, header, aperture)
+    units = {column.name: column.unit for column in COLUMNS if column.unit}
+    return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
+
+
+def alignment_table(
+    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass
+) -> Table:
+    """Return the measurements of each frame of the group, used or not; NaN if not measured."""
+
+    def measured(ref: ScratchRef | None, what: str) -> float:
+        value = ref.metrics[what] if ref is not None else None
+        return float(value) if value is not None else float("nan")
+
+    rows = [
+        (
+            e.name,
+            e.dx,
+            e.dy,
+            e.rotation,
+            e.scale,
+            e.rms,
+            e.uncertainty,
+            e.n_matched,
+            e.flux_scale,
+            float("nan") if e.flux_error is None else e.flux_error,
+            measured(catalogues.get(e.name), "seeing"),
+            measured(sky.frame(e.name), "level"),
+            e.found_by,
+            e.used,
+            *_persistence_row(sky.persistence.get(e.name)),
+        )
+        for e in entries
+    ]
+    layout = [
+        ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
+        ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
+        ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
+        ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
+    ]  # fmt: skip
+    units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
+    units["rotation"] = "deg"
+    return Table(np.array(rows, layout), units, _ALIGNMENT_COLUMNS)
