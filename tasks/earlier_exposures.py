@@ -115,7 +115,7 @@ def earlier_of(exposures: Sequence[EarlierExposure], workspace: Workspace) -> li
 def _near(
     store: Store, frame: RawFrame, own: Container[str], law: Persistence, workspace: Workspace
 ) -> tuple[list[EarlierExposure], list[str]]:
-    """Return the exposures within the horizon before a frame, and notes on those that are said to overlap it in time.
+    """Return the exposures within the horizon before a frame, and notes on those whose times overlap its own.
 
     Of several files of one exposure, which have the same start, the one among ``own`` counts, else the first recorded.
     """

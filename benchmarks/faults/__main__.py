@@ -39,7 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--mutations", type=int, metavar="N", help="examine and reduce N mutated files instead"
     )
-    parser.add_argument("--mutation", type=int, metavar="NUMBER", help="make one mutated file again")
+    parser.add_argument(
+        "--mutation",
+        type=int,
+        action="append",
+        metavar="NUMBER",
+        help="make a mutated file again; repeatable",
+    )
     parser.add_argument("--no-reduction", action="store_true", help="only examine the mutated files")
     options = parser.parse_args(arguments)
     if options.mutations is not None or options.mutation is not None:

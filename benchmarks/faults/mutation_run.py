@@ -44,7 +44,7 @@ def mutated_night(
 def main(options: argparse.Namespace) -> int:
     """Examine and reduce mutated files; return 1 if one of them did harm silently."""
     logging.getLogger("astropy").setLevel(logging.ERROR)  # it logs every odd card
-    numbers = range(options.mutations) if options.mutation is None else [options.mutation]
+    numbers = options.mutation or range(options.mutations)
     announce(f"seed {SEED}, {len(CLASSES)} classes, {len(numbers)} mutated files")
     with mutated_night(options.folder) as (truth, bases):
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
             for number in numbers:
                 one = mutation(number, bases)
                 examined.append(examine_mutation(one, Path(name)))
-                if options.mutation is not None:
+                if options.mutation:
                     kept = one.write(Path.cwd())
                     announce(
                         f"{kept}: {one.kind.name}, {one.done}; {examined[-1].fate}: {examined[-1].message}"

@@ -15,7 +15,7 @@ from imaging.pixels.bright_pixels import BrightPixels
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: A source keeps its pixel if it is this many times brighter than the expected persistence.
-_FAINT: Final = 0.02
+_FAINT: Final = 0.1
 #: Pixels without a measurement of the sky, where nothing has to be flagged.
 _UNUSABLE: Final = np.uint16(UNUSABLE | DQ.NON_LINEAR)
 #: Distances of the ring in which a pixel's surroundings are measured, pixels, and the points on it.

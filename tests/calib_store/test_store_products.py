@@ -335,7 +335,7 @@ def test_all_tables_are_known() -> None:
     assert set(metadata.tables) == {
         "frames", "frame_headers", "frame_files", "frame_history", "rule_sets", "rule_changes",
         "configurations", "products", "serves", "inputs", "status_history", "decisions",
-        "runs", "variants", "tier_changes", "proposals",
+        "runs", "variants", "tier_changes", "proposals", "bright_pixels",
     }  # fmt: skip
 
 
@@ -346,6 +346,7 @@ def test_all_tables_are_known() -> None:
         {"parameters": {"low": [10**400]}},
         {"metrics": {"unused": 7}},
         {"metrics": {"given_as": [1]}},
+        {"metrics": {"exposed_before": [1]}},
         {"metrics": {"left_out": ["a"]}},
         {"gate": {"reference": "x"}},
         {"gate": {"passed": True, "reference": "x"}},
