@@ -86,10 +86,11 @@ class ExtendedSource:
         where = f"x {self.x + 1:.0f}, y {self.y + 1:.0f}"
         if self.position is not None:
             where = f"RA {self.position[0]:.4f}, Dec {self.position[1]:.4f} ({where})"
+        halo = f"{lost.halo:g} scale length{'' if lost.halo == 1 else 's'}"
         text = (
             f"an extended source at {where} with a scale length of {lost.scale * scale:.0f} arcsec loses "
-            f"{100 * lost.losses.centre:.0f} % of its light at the centre and {100 * lost.losses.halo:.0f} % at "
-            f"{lost.halo:g} scale lengths (limit {100 * self.limit:g} %, sky.loss), because its sky frames contain it: "
+            f"{100 * lost.losses.centre:.0f} % of its light at the centre and {100 * lost.losses.halo:.0f} % at {halo} "
+            f"(limit {100 * self.limit:g} %, sky.loss), because its sky frames contain it: "
         )
         if lost.factor is None:
             return (

@@ -31,7 +31,7 @@ ESTIMATE: Final = 0.3
 #: Dithers of 150 arcsec do for the galaxy that those of 20 are too small for: the throw may be wider by a quarter.
 MOST_WIDER: Final = 1.25 * 150 / 20
 _WARNING: Final = re.compile(
-    r"loses (?P<centre>[\d.]+) % of its light at the centre and (?P<halo>[\d.]+) % at (?P<at>[\d.]+) scale lengths"
+    r"loses (?P<centre>[\d.]+) % of its light at the centre and (?P<halo>[\d.]+) % at (?P<at>[\d.]+) scale lengths?"
 )
 _THROW: Final = re.compile(
     r"dithers (?P<wider>[\d.]+) times as wide, a median of \d+ arcsec, would do|sky at least \d+ arcsec away"

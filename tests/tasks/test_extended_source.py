@@ -32,8 +32,8 @@ NAMES = ("a.fits", "b.fits", "c.fits")
 def test_the_warning_names_place_extent_losses_and_throw():
     assert SOURCE.warning() == (
         "an extended source at RA 63.4917, Dec -47.8443 (x 111, y 61) with a scale length of 32 arcsec loses 32 % of "
-        "its light at the centre and 84 % at 2 scale lengths (limit 5 %, sky.loss), because its sky frames contain it: "
-        "its frames are a median of 29 arcsec from their sky frames; dithers 7.5 times as wide, a median of "
+        "its light at the centre and 84 % at 2 scale lengths (limit 5 %, sky.loss), because its sky frames contain "
+        "it: its frames are a median of 29 arcsec from their sky frames; dithers 7.5 times as wide, a median of "
         "216 arcsec, would do"
     )
 

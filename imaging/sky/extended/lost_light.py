@@ -193,6 +193,8 @@ class _SkyStep:
         """Return how much wider dithers keep the losses below a limit; None if none on the detector do."""
         extent = self._pointings.extent
         furthest = _FURTHEST * min(self._lit.shape) / 2
+        # Beyond the detector, sky frames are no dithers.
+        furthest = min(furthest, extent * max(self._lit.shape) / max(self._pointings.distance, 1e-9))
         if not extent > 0 or extent >= furthest:
             return None
         steps = math.ceil(math.log(furthest / extent) / math.log(_WIDER))
