@@ -42,7 +42,6 @@ RowSource = Callable[[slice], Planes]
 #: Steps of the table of weights for rotations and scales. The nearest step is at most 1/16384 px away, and no weight
 #: is wrong by more than 9e-5.
 _TABLE_STEPS = 8192
-_ALL_BITS = np.uint16(0xFFFF)
 #: A row of the output is divided into pieces that cross at most this many rows of the frame, but are not shorter
 #: than a number of pixels: rows that only some of a band's columns need are not filled for the others.
 _ROWS_CROSSED, _SHORTEST_PIECE = 16, 256
@@ -290,11 +289,10 @@ def _transform(
         filled, void = _without_gaps(*box, variance=out[1] is not None)
         corner = rows.start, used.start
         near = np.zeros_like(filled[2])
-        kernels.spread_bits(
-            filled[2], corner, in_shape, before - reached[0], reached[1] - 1 - before, _ALL_BITS, near
-        )
-        if void:
-            kernels.spread_bits(filled[2], corner, in_shape, before, taps - 1 - before, kernels.VOID, near)
+        kernels.spread_bits(filled[2], corner, in_shape, before - reached[0], reached[1] - 1 - before, near)
+        if void:  # its bits reach further
+            of_voids = np.where(filled[2] & kernels.VOID, filled[2], np.uint16(0))
+            kernels.spread_bits(of_voids, corner, in_shape, before, taps - 1 - before, near)
         transform_rows(
             *filled, near, corner, in_shape, inverse, out_rows.start, (columns.start, columns.stop), table, sizes,
             (0,) * taps, reached, parameters.dq_threshold, abs(back.determinant), light, noise, quality,

@@ -175,7 +175,7 @@ def shift_quality(dq, first, ny, left, top, main_x, main_y, sx, sy, share, void,
 
 
 @njit(cache=True, nogil=True)
-def spread_bits(dq, corner, shape, before, after, bits, out):  # type: ignore[no-untyped-def]
+def spread_bits(dq, corner, shape, before, after, out):  # type: ignore[no-untyped-def]
     """Add the bits from ``before`` pixels before each pixel to ``after`` pixels after it, on both axes.
 
     Parameters
@@ -187,8 +187,6 @@ def spread_bits(dq, corner, shape, before, after, bits, out):  # type: ignore[no
         NO_DATA.
     before, after : int
         Numbers of pixels.
-    bits : uint16
-        The bits to add.
     out : uint16 (rows, columns)
         Changed.
     """
@@ -206,7 +204,6 @@ def spread_bits(dq, corner, shape, before, after, bits, out):  # type: ignore[no
                     inner[x] |= line[x]
             elif corner[0] + j < 0 or corner[0] + j >= shape[0]:
                 padded |= NO_DATA
-        padded &= bits
         target = out[y]
         for k in range(before + after + 1):
             view = padded[k : k + nx]

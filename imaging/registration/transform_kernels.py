@@ -58,8 +58,8 @@ def transform_rows(  # type: ignore[no-untyped-def]
     dq : uint16 (rows, columns)
         May have `VOID`.
     near : uint16 (rows, columns)
-        The OR of the bits of the taps ``reached``, and `VOID` if any tap has it, if a pixel is the one before the
-        position (`imaging.registration.resample_kernels.spread_bits`).
+        The OR of the bits of the taps ``reached``, and of all taps that are a `VOID`, if a pixel is the one before
+        the position (`imaging.registration.resample_kernels.spread_bits`).
     corner, shape : tuple of int
         Row and column of the frame at which the box begins; rows and columns of the frame.
     inverse : float64 (6,)

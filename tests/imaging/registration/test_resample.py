@@ -339,6 +339,22 @@ def test_pixels_that_draw_on_a_void_are_flagged():
     assert (out[5:-5, 3:12] == DQ.UNILLUMINATED).all()
 
 
+@pytest.mark.parametrize("name", ["lanczos3", "lanczos4", "bicubic"])
+def test_bits_of_a_void_reach_further_on_both_paths(name):
+    image, dq = np.full((50, 60), 100.0), np.zeros((50, 60), np.uint16)
+    dq[:, :14] = DQ.UNILLUMINATED
+    # Other bits among pixels that cannot be filled, next to their edge, and far from them.
+    dq[20, 5], dq[30, 12], dq[10, 16], dq[40, 40] = DQ.COSMIC_RAY, DQ.COSMIC_RAY, DQ.BAD_PIXEL, DQ.SATURATED
+    parameters = ResampleParameters(interpolant=name)
+    fast = run(image, Affine.shift(0.37, 0.22), dq=dq, parameters=parameters)[2]
+    slow = run(image, Affine(xy=2e-10, x0=0.37, y0=0.22), dq=dq, parameters=parameters)[2]
+    assert (fast == slow).all()
+    reached = [int(((fast & bit) > 0).sum()) for bit in (DQ.COSMIC_RAY, DQ.BAD_PIXEL, DQ.SATURATED)]
+    # One of the two is surrounded by voids, so that nothing filled it: all weights above a thousandth count.
+    assert reached[0] > 2 * reached[1] > 0
+    assert reached[2] > 0
+
+
 def test_outputs_are_contiguous_and_the_bits_are_gemini_s():
     planes = run(np.ones((20, 20)), Affine.shift(0.5, 0.5), dq=np.full((20, 20), DQ.UNILLUMINATED, np.uint16))
     assert [p.dtype for p in planes] == [np.float32, np.float32, np.uint16]
