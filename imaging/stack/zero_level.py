@@ -27,8 +27,8 @@ _BIN: Final = 2
 _WIDTHS: Final = (0.4, 0.6, 0.9, 1.35)
 #: Iterations: in each, the light of the sources is that above the level of the one before.
 _ITERATIONS: Final = 5
-#: From the second iteration, the share of the squares with the least light of sources in the fit: there it matters least
-#: that sources differ.
+#: From the second iteration, the share of the squares with the least light of sources in the fit: there it matters
+#: least that sources differ.
 _DARKEST: Final = 0.5
 #: Squares near sources of more than this signal to noise that the mask lacks do not count, nor those beyond this
 #: many sigma.
