@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Distances from the core, in that of the furthest cells: up to which the glow is subtracted entirely, and from which
-#: there is none.
+#: nothing is subtracted.
 _FADES: Final = 0.6
 _FAR: Final = 0.75
 #: Width of the first rings, cells, how many there are, and the growth of the others: near the core the glow is steep.

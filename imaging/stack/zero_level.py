@@ -25,10 +25,10 @@ from imaging.stack.stack import StackResult
 _BIN: Final = 2
 #: Sigmas of the Gaussians, FWHM. Light further out is that of the sky: of many stars, it is as even.
 _WIDTHS: Final = (0.4, 0.6, 0.9, 1.35)
-#: Rounds: in each, the light of the sources is that above the level of the round before.
-_ROUNDS: Final = 5
-#: From the second round, the share of the squares with the least light of sources in the fit: there it matters least
-#: that sources differ.
+#: Iterations: in each, the light of the sources is that above the level of the one before.
+_ITERATIONS: Final = 5
+#: From the second iteration, the share of the squares with the least light of sources in the fit: there it matters
+#: least that sources differ.
 _DARKEST: Final = 0.5
 #: Squares near sources of more than this signal to noise that the mask lacks do not count, nor those beyond this
 #: many sigma.
@@ -89,7 +89,7 @@ def zero_level(
     area = _spread(_binned(sources & good), seeing)
     level = float(np.median(values[complete]))
     chosen = complete
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         above = light[:, chosen] - np.float32(level) * area[:, chosen]
         factors, rest = _fit(above.T.astype(np.float64), values[chosen] - level, weights[chosen])
         level += rest
