@@ -33,7 +33,7 @@ _SCALES: Final = np.geomspace(0.7, 90.0, 15)
 _REFINED: Final = np.geomspace(0.75, 1.35, 7)
 _FINEST: Final = np.geomspace(0.93, 1.07, 5)
 _RATIOS: Final = tuple(np.linspace(0.15, 1.0, 18).tolist())
-#: Turns of the major axis that are tried for sources less round than this, rad.
+#: Turns of the major axis that are tried for sources flatter than this, rad.
 _ROUND: Final = 0.9
 _TURNS: Final = np.linspace(-np.pi / 4, np.pi / 4, 9)
 #: Blocks that a fit uses.
@@ -279,7 +279,7 @@ class _Data(NamedTuple):
     def best(
         self, so_far: _Fit | None, scales: Iterable[float], ratios: Iterable[float], angles: Iterable[float]
     ) -> _Fit | None:
-        """Return the best fit with a positive peak of some shapes; the best so far if there is none."""
+        """Return the best fit with a positive peak of some shapes; the best so far without any."""
         limit = None if so_far is None else _LIMIT * so_far.scatter
         fits = [
             _exponential(self.values, _distance(self.y, self.x, q, a), self.plane, s, limit)._replace(
