@@ -71,6 +71,7 @@ TERMS: Final[dict[str, str]] = {
     "changed_at": "date",
     "client": "address",
     "count": "number",
+    "counted": "number",
     "damaged": "the damaged parts",
     "data_dir": "data folder",
     "destination": "target",
@@ -187,6 +188,7 @@ TERMS: Final[dict[str, str]] = {
 }
 #: Names that have another meaning in one module: by its path and the name.
 ELSEWHERE: Final[dict[tuple[str, str], str]] = {
+    ("imaging/detrend/rows_in_place.py", "flat"): "file",
     ("calib_store/curation/certify.py", "first"): "the reason against it",
     ("calib_store/exchange/adopt.py", "given"): "kind",
     ("calib_store/exchange/adopt.py", "found"): "kind",
