@@ -115,7 +115,6 @@ TERMS: Final[dict[str, str]] = {
     "log_file": "log file",
     "made_at": "date",
     "marker": "its store",
-    "members": "number of",
     "middle": "frame",
     "name_and_id": "product and its id",
     "named": "names",
