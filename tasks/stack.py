@@ -304,7 +304,7 @@ def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tupl
 
 
 def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
-    """Warn about the glow of the peripheral guide probe, which no step removes."""
+    """Warn about the glow of the peripheral guide probe, which is only removed where its shadow shows it."""
     n = sum(i.facts.peripheral_guider for i in inputs)
     if not n:
         return ()
