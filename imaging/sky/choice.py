@@ -39,7 +39,7 @@ class SkyParameters(StepParameters):
         unit="frames", ge=1,
     )  # fmt: skip
     maximum: int = parameter(
-        24, "maximum number of sky frames, the nearest in time: more cost time and reduce the noise by less than 2 %",
+        20, "maximum number of sky frames, the nearest in time: more cost time and reduce the noise by less than 3 %",
         unit="frames", ge=1,
     )  # fmt: skip
     minimum: int = parameter(
