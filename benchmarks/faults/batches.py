@@ -253,10 +253,10 @@ def changes(outcome: Outcome, untouched: Outcome, kind: str) -> dict[str, float]
             return {"changed pixels": 1e6 * float(np.mean(sci != sci_before))}
         good, good_before = hdus["DQ"].data == 0, before["DQ"].data == 0
         variance, variance_before = (np.asarray(one["VAR"].data) for one in (hdus, before))
-        both = good & good_before & (variance > 0)
+        # At the edge of a stack one frame may be the only one: nothing shows there that it is wrong.
+        covered = good_before & (variance_before < _THIN * np.median(variance_before[good_before]))
+        both = good & covered & (variance > 0)
         z = (sci[both].astype(np.float64) - sci_before[both]) / np.sqrt(variance[both])
-    # At the edge of a stack one frame may be the only one.
-    covered = good_before & (variance_before < _THIN * np.median(variance_before[good_before]))
     return {
         "rms of the change": float(np.sqrt(np.mean(z**2))),
         "largest change": float(np.abs(z).max()),
