@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from night_lab import Lab, Run, altered, link
+from night_lab import Lab, Run, altered, link, without_stars
 from numpy.typing import NDArray
 
 from imaging.errors import NirflowError
@@ -33,12 +33,6 @@ def _smaller(adu: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
     return np.maximum(adu, camera.saturation_adu(8, 1) + adu % 7).astype(np.int32)
-
-
-def _starless(adu: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return a frame taken through cloud: sky without stars."""
-    noise = np.random.default_rng(1).normal(0, 30, adu.shape)
-    return (np.median(adu) + noise).astype(np.int32)
 
 
 #: New name, the frame it is made from, its changes, and the texts that the user must see.
@@ -77,7 +71,7 @@ _ALTERED: tuple[tuple[str, str, dict[str, Any], tuple[str, ...]], ...] = (
         "S20131129S0823.fits", "S20131121S0369.fits", {"LNRS": 4, "NREADS": 4, "DATE_OBS": "2013-11-28"},
         ("1 dark of 2 s with 4 read pairs", "needs 3"),
     ),
-    ("S20131121S0090.fits", OBJECT, {"pixels": _starless}, ("0 stars to match", "3 are needed")),
+    ("S20131121S0090.fits", OBJECT, {"pixels": "without stars"}, ("0 stars to match", "3 are needed")),
 )  # fmt: skip
 
 
@@ -87,6 +81,8 @@ def bad_night(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = link(night.raw_paths(), tmp_path_factory.mktemp("bad") / "night")
     raw = night.folder.parent
     for name, source, changes, _ in _ALTERED:
+        if changes.get("pixels") == "without stars":
+            changes = changes | {"pixels": without_stars(night, 30.0)}
         altered(raw / source, folder / name, **changes)
     complete = (raw / OBJECT).read_bytes()
     (folder / "S20131121S0830.fits").write_bytes(complete[: len(complete) // 2])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from night_lab import Lab, Pixels, Run, altered, link
+from night_lab import Lab, Pixels, Run, altered, link, without_stars
 from numpy.typing import NDArray
 
 from imaging.pixels.dq import DQ
@@ -35,12 +35,6 @@ def _saturated(adu: NDArray[np.int32]) -> NDArray[np.int32]:
     return adu + 400000
 
 
-def _only_sky(adu: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return a frame without a star: clouds."""
-    level = float(np.median(adu))
-    return np.random.default_rng(int(adu[0, 5, 5])).normal(level, 15.0, adu.shape).astype(np.int32)
-
-
 @pytest.fixture(scope="module")
 def folder(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
     science = {frame.file for frame in night.science}
@@ -49,7 +43,7 @@ def folder(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
     _observe(night, folder, "SINGLE", range(1))
     _observe(night, folder, "PAIR", range(2))
     _observe(night, folder, "BLIND", range(3), _saturated)
-    _observe(night, folder, "CLOUDS", range(3), _only_sky)
+    _observe(night, folder, "CLOUDS", range(3), without_stars(night, 15.0))
     _observe(night, folder, "SKIES", range(1))
     _observe(night, folder, "SKIES", range(1, 4), POFFSET=400.0, FILTER2="J_G0802")
     _observe(night, folder, "SHORT", range(3), EXPTIME=60.0)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flows.run.report import NightReport
+    from imaging.simulator.truth import NightTruth
     from tasks.support.references import ProductRef
     from tasks.support.step import StepEvent
 
@@ -165,6 +166,26 @@ def link(files: Iterable[Path], folder: Path) -> Path:
     for file in files:
         os.link(file, folder / file.name)
     return folder
+
+
+def without_stars(night: NightTruth, noise: float) -> Pixels:
+    """Return what makes a frame of a night one through thick cloud: the level of its sky, with the array's response.
+
+    The response is that of the lamp frames, as in the night's flat.
+    """
+
+    def mean(role: Literal["lamp_on", "lamp_off"]) -> NDArray[np.float64]:
+        frames = [fits.getdata(night.folder.parent / one.file, 1) for one in night.of_role(role)]
+        return np.mean(frames, axis=0, dtype=np.float64)
+
+    response = mean("lamp_on") - mean("lamp_off")
+    response /= np.median(response)
+
+    def sky_alone(adu: NDArray[np.int32]) -> NDArray[np.int32]:
+        rng = np.random.default_rng(int(adu[0, 5, 5]))
+        return np.asarray(np.median(adu) * response + rng.normal(0, noise, adu.shape)).astype(np.int32)
+
+    return sky_alone
 
 
 def altered(source: Path, target: Path, pixels: Pixels | None = None, **cards: Any) -> Path:

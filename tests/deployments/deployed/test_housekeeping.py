@@ -180,7 +180,7 @@ def test_a_disk_that_is_not_mounted_is_reported_and_nothing_collected(
     add()
     root = store.objects.root  # type: ignore[attr-defined]
     root.rename(root.with_name("disk"))
-    with pytest.raises(DamagedStoreError, match="1 products are missing") as caught:
+    with pytest.raises(DamagedStoreError, match="1 product is missing") as caught:
         run()
     assert "no file of any product" in caught.value.remedy
     assert "Mount the disk" in caught.value.remedy
