@@ -202,7 +202,7 @@ def _lowest(
     # The wings of stars and faint stars are correlated over some blocks, of which fewer are independent.
     along = [max(0.0, one) for one in _correlation(best.left)]
     excess = (1 + 2 * along[0]) * (1 + 2 * along[1])
-    skies = np.flatnonzero(blocks.serving) if blocks.serving.any() else np.arange(len(residual))
+    skies = np.flatnonzero(blocks.serving) if blocks.serving.any() else np.arange(len(relative))
     noises = [
         excess * best.fits[i].chi2 / max(best.fits[i].blocks - len(best.fits[i].coefficients), 1)
         for i in skies

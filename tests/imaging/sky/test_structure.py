@@ -46,6 +46,12 @@ def test_no_coefficients_are_spent_on_the_kinks_of_a_median(seed):
     assert {shapes.terms(order) for order in found.orders} == {49}
 
 
+def test_frames_of_which_none_serves_as_sky_get_planes():
+    rng = np.random.default_rng(1)
+    found = find_structure(group(rng, airglow(rng), serving=np.zeros(len(DITHERS), bool)))
+    assert max(found.orders) <= shapes.PLANE
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_calm_sky_needs_no_more_than_a_plane(seed):
     rng = np.random.default_rng(seed)
