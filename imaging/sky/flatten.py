@@ -34,7 +34,7 @@ _ROW_CLIP: Final = 3.0
 #: Least level for the search of a guide probe, in the noise of a block's median.
 _PROBE_LEVEL: Final = 200.0
 #: How often the outline and the glow of a probe are measured: the others' skies have glow too until it is known.
-_TRACES: Final = 2
+_TRACES: Final = 3
 #: Fewest frames whose rows can be compared.
 _FEWEST_ROWS: Final = 3
 _NO_MASK: Final = np.empty((0, 0), np.uint8)

@@ -130,7 +130,7 @@ def find_structure(blocks: Blocks, *, channels: int = 0) -> Structure:
                 if order <= most and _supported(order, blocks, weights, pattern)
             ]
     steps = _steps(layout, shape)
-    chosen, coefficients = _lowest(relative - pattern, weights, orders, steps, blocks)
+    chosen, coefficients, pattern = _lowest(relative, pattern, weights, orders, steps, blocks)
     offsets = [
         one[len(one) - steps.shape[1] :] * unit for one, unit in zip(coefficients, blocks.units, strict=True)
     ]
@@ -175,25 +175,34 @@ class _Fits:
 
 
 def _lowest(
-    residual: NDArray[np.float64],
+    relative: NDArray[np.float64],
+    pattern: NDArray[np.float64],
     weights: NDArray[np.float64],
     orders: Sequence[int],
     steps: NDArray[np.float64],
     blocks: Blocks,
-) -> tuple[list[int], list[NDArray[np.float64]]]:
-    """Return the order of each frame, the lowest that serves all skies, and the coefficients, steps last."""
+) -> tuple[list[int], list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the order of each frame, the lowest that serves all skies, the coefficients, steps last, and the pattern.
+
+    What the surfaces share is the pattern's as well as theirs, and no order follows the median of others exactly. So
+    each order is judged about the pattern that its own surfaces leave.
+    """
     designs = [np.hstack([_design(order, blocks), steps]) for order in orders]
     most = max(order for order in shapes.ORDERS if order <= max(orders) or _enough(order, weights))
-    best = _Fits(residual, weights, np.hstack([_design(most, blocks), steps]))
+    best = _Fits(relative - pattern, weights, np.hstack([_design(most, blocks), steps]))
     kept = [
         np.isfinite(left) & (np.abs(np.nan_to_num(left)) <= shapes.LIMIT * one.scatter)
-        for left, one in zip(best.left.reshape(len(residual), -1), best.fits, strict=True)
+        for left, one in zip(best.left.reshape(len(relative), -1), best.fits, strict=True)
     ]
-    fits = [_Fits(residual, weights, design, kept).fits for design in designs]
+    first = [_Fits(relative - pattern, weights, design, kept).models for design in designs]
+    left = [_shared(relative - models, blocks) for models in first]
+    fits = [
+        _Fits(relative - own, weights, design, kept).fits for own, design in zip(left, designs, strict=True)
+    ]
     # The wings of stars and faint stars are correlated over some blocks, of which fewer are independent.
     along = [max(0.0, one) for one in _correlation(best.left)]
     excess = (1 + 2 * along[0]) * (1 + 2 * along[1])
-    skies = np.flatnonzero(blocks.serving) if blocks.serving.any() else np.arange(len(residual))
+    skies = np.flatnonzero(blocks.serving) if blocks.serving.any() else np.arange(len(relative))
     noises = [
         excess * best.fits[i].chi2 / max(best.fits[i].blocks - len(best.fits[i].coefficients), 1)
         for i in skies
@@ -201,7 +210,11 @@ def _lowest(
     lowest = shapes.lowest_order([[of_order[i] for i in skies] for of_order in fits], noises)
     plain = max(k for k, order in enumerate(orders) if order <= shapes.PLANE)
     chosen = [lowest if serves else min(lowest, plain) for serves in blocks.serving]
-    return [orders[k] for k in chosen], [fits[k][i].coefficients for i, k in enumerate(chosen)]
+    final = [
+        shapes.fit(designs[k], (relative[i] - left[lowest]).ravel(), weights[i].ravel(), kept[i]).coefficients
+        for i, k in enumerate(chosen)
+    ]
+    return [orders[k] for k in chosen], final, left[lowest]
 
 
 def _design(order: int, blocks: Blocks) -> NDArray[np.float64]:

@@ -39,6 +39,20 @@ def test_airglow_is_removed_down_to_the_noise(seed):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_coefficients_are_spent_on_the_kinks_of_a_median(seed):
+    # Splines of four intervals follow one wave; eight would only follow what the median of nine of them leaves.
+    rng = np.random.default_rng(seed)
+    found = find_structure(group(rng, airglow(rng)))
+    assert {shapes.terms(order) for order in found.orders} == {49}
+
+
+def test_frames_of_which_none_serves_as_sky_get_planes():
+    rng = np.random.default_rng(1)
+    found = find_structure(group(rng, airglow(rng), serving=np.zeros(len(DITHERS), bool)))
+    assert max(found.orders) <= shapes.PLANE
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_calm_sky_needs_no_more_than_a_plane(seed):
     rng = np.random.default_rng(seed)
     found = find_structure(group(rng, airglow(rng, tilt=0.01, wave=0.0)), channels=SIZE)
