@@ -184,12 +184,15 @@ def find_hits(
         for _ in range(_ROUNDS_AT_EDGES):
             template = _refined(frames, template, matched, only=PARTIAL)
 
+    few = len(inputs) < FEWEST  # nothing is compared
+
     def one(i: int) -> tuple[NDArray[np.int64], int]:
+        if few:
+            return np.empty(0, np.int64), 0
         return _compare(frames, i, template, matched[i], parameters)
 
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="compare") as pool:
         found = list(pool.map(one, range(len(inputs))))
-    few = len(inputs) < FEWEST  # nothing is compared
     unmatched = () if few else tuple(f.name for f, m in zip(inputs, matched, strict=True) if m.slope is None)
     pixels, tested = _without_common(inputs, grid, template, [f[0] for f in found]), sum(f[1] for f in found)
     return Rejected(pixels, tested, unmatched, template, _together([one.on_grid[0] for one in matched]))

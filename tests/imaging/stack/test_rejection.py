@@ -12,6 +12,7 @@ from imaging.registration.resample import ResampleParameters
 from imaging.simulator.star_field import add_stars
 from imaging.stack.inputs import StackInput
 from imaging.stack.rejection import RejectionParameters, find_hits
+from imaging.stack.rejection_kernels import find_outliers
 from imaging.stack.stack import StackParameters, make_stack
 from tests.imaging.stack.test_stack import facts, grid_of
 
@@ -167,3 +168,32 @@ def test_the_result_depends_on_neither_threads_nor_memory_and_a_pair_has_no_majo
 
     assert pixels(inputs, 1, 1 << 30) == pixels(inputs, 3, 1)
     assert pixels(inputs[:2], 1, 1 << 30) == [[], []]
+
+
+def test_where_nothing_is_expected_only_pixels_that_are_no_light_are_rejected():
+    rng = np.random.default_rng(5)
+    shape = (60, 60)
+    y, x = np.indices(shape)
+    sci = rng.normal(0, 30, shape)
+    for column, row, fwhm in ((20, 20, 2.0), (40, 20, 4.0)):
+        sci += 5e4 * np.exp(-4 * np.log(2) * ((x - column) ** 2 + (y - row) ** 2) / fwhm**2)
+    sci[45, 10], sci[45, 30], sci[45, 50] = 1e5, -2000.0, 200.0
+    var = np.full(shape, 900.0) + np.maximum(sci, 0)
+    dq = np.zeros(shape, np.uint16)
+    dq[45, 10] = DQ.SATURATED
+    out = np.empty(shape, np.uint8)
+    model = np.full(shape, np.nan, np.float32)
+    limits = np.array([4.5, 4.5, 3.0, 0.3, 0.5, 0.3, 0.6, 0.5, 1.0, 0.1, 0.1])
+    tested = find_outliers(
+        sci.astype(np.float32),
+        var.astype(np.float32),
+        dq,
+        model,
+        np.zeros(shape, np.uint8),
+        0,
+        60,
+        limits,
+        out,
+    )
+    assert tested == 0
+    assert np.argwhere(out).tolist() == [[45, 10], [45, 30]]
