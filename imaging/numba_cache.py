@@ -15,14 +15,12 @@ from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, Final
 
-import numpy as np
-
 from imaging.after_import import after_import
 
 logger = logging.getLogger(__name__)
 
-#: Types of globals that numba compiles into a kernel as constants.
-_CONSTANTS: Final = (bool, int, float, complex, str, np.generic, tuple)
+#: Types of globals that numba compiles into a kernel as constants, besides numpy's.
+_CONSTANTS: Final = (bool, int, float, complex, str, tuple)
 
 
 def adjust_numba() -> None:
@@ -90,6 +88,8 @@ def compiled_in(function: Callable[..., Any]) -> tuple[str, ...]:
     tuple of str
         Sorted; equal if, and only if, all that the kernel uses is equal.
     """
+    import numpy as np  # `imaging` itself is light
+
     found: set[str] = set()
     pending, seen = [function], {function}
     while pending:
@@ -103,7 +103,7 @@ def compiled_in(function: Callable[..., Any]) -> tuple[str, ...]:
             if called is not None and called not in seen:
                 seen.add(called)
                 pending.append(called)
-            elif isinstance(value, _CONSTANTS):
+            elif isinstance(value, (*_CONSTANTS, np.generic)):
                 found.add(f"{one.__module__}.{name} {value!r}")
             elif isinstance(value, np.ndarray):
                 digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
