@@ -133,11 +133,11 @@ def test_the_history_is_part_of_the_identity_and_a_rerun_reuses_it(
     assert again.reused
     assert again.recipe_key == image.recipe_key
     product = lab.store().get(image.id)
-    told = exposed_before(lab.store(), product)
+    exposures = exposed_before(lab.store(), product)
     bright, faint = [f.file for f in first.science], [f.file for f in second.science]
-    assert [name for name, _ in told] == faint
-    assert bright[-1] in told[0][1]
-    assert told[-1][1][-1] == faint[-2]
+    assert [name for name, _ in exposures] == faint
+    assert bright[-1] in exposures[0][1]
+    assert exposures[-1][1][-1] == faint[-2]
 
 
 def test_without_the_parameter_nothing_is_flagged_and_the_history_does_not_matter(
