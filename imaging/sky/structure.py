@@ -127,7 +127,7 @@ def find_structure(blocks: Blocks, *, channels: int = 0) -> Structure:
             orders = [
                 order
                 for order in shapes.ORDERS
-                if order <= most and _supported(order, blocks, weights, pattern)
+                if order == shapes.LEVEL or (order <= most and _supported(order, blocks, weights, pattern))
             ]
     steps = _steps(layout, shape)
     chosen, coefficients, pattern = _lowest(relative, pattern, weights, orders, steps, blocks)

@@ -52,6 +52,15 @@ def test_frames_of_which_none_serves_as_sky_get_planes():
     assert max(found.orders) <= shapes.PLANE
 
 
+def test_a_frame_whose_blocks_are_all_a_source_s_leaves_levels_alone(monkeypatch):
+    def fixed(left, shifts):
+        return np.arange(len(left))[:, None, None] * np.ones(left.shape[1:]) == 0
+
+    monkeypatch.setattr("imaging.sky.structure.fixed_to_the_sky", fixed)
+    found = find_structure(group(np.random.default_rng(1), airglow(np.random.default_rng(1))))
+    assert set(found.orders) == {shapes.LEVEL}
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_calm_sky_needs_no_more_than_a_plane(seed):
     rng = np.random.default_rng(seed)
