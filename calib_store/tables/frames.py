@@ -297,16 +297,18 @@ def _write_files(connection: Connection, records: Sequence[FrameRecord]) -> None
 
 def _write_bright(connection: Connection, records: Sequence[FrameRecord]) -> None:
     """Record bright pixels; a frame without any has a row only if it had some by an earlier table of its instrument."""
-    looked = [(r, r.bright, r.facts) for r in records if r.bright is not None and r.facts is not None]
-    rows = [
+    looked = [(r.sha256, r.bright, r.facts) for r in records if r.bright is not None and r.facts is not None]
+    full = [
         {name: plain_text(getattr(facts, name)) for name in _ARRAY}
         | {
-            "frame_sha256": r.sha256, "started": facts.started, "ended": facts.ended,
+            "frame_sha256": sha256,
+            "started": facts.started,
+            "ended": facts.ended,
             "pixels": bright.to_bytes(),
         }
-        for r, bright, facts in looked
-    ]  # fmt: skip
-    full = [row for row, (_, bright, _) in zip(rows, looked, strict=True) if bright.pixels.size]
+        for sha256, bright, facts in looked
+        if bright.pixels.size
+    ]
     if full:
         write = insert(bright_pixels)
         new = write.excluded
@@ -315,12 +317,10 @@ def _write_bright(connection: Connection, records: Sequence[FrameRecord]) -> Non
             index_elements=["frame_sha256"], set_={name: new[name] for name in columns}
         )
         connection.execute(write, full)
-    nothing = [row for row, (_, bright, _) in zip(rows, looked, strict=True) if not bright.pixels.size]
+    nothing = {sha256: bright for sha256, bright, _ in looked if not bright.pixels.size}
     if nothing:
-        empty = bright_pixels.update().where(
-            bright_pixels.c.frame_sha256 == any_of(row["frame_sha256"] for row in nothing)
-        )
-        connection.execute(empty.values(pixels=nothing[0]["pixels"]))
+        empty = bright_pixels.update().where(bright_pixels.c.frame_sha256 == any_of(nothing))
+        connection.execute(empty.values(pixels=next(iter(nothing.values())).to_bytes()))
 
 
 def _other_content(
