@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.pixels.median_kernels import sort_rows
 
 _UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(DQ.NO_DATA)
@@ -28,28 +29,6 @@ _ABSURD = 1e9
 _WORTH_SORTING = 0.4
 #: Content of a frame at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
-
-
-@njit(cache=True, nogil=True)
-def sort_rows(ordered, m):  # type: ignore[no-untyped-def]
-    """Sort the first m rows of ``ordered``, column by column: Batcher's odd-even merge sort.
-
-    Knuth, The Art of Computer Programming, vol. 3, section 5.2.2.
-    """
-    p = 1
-    while p < m:
-        k = p
-        while k >= 1:
-            for j in range(k % p, m - k, 2 * k):
-                for i in range(j, min(j + k, m - k)):
-                    if i // (2 * p) == (i + k) // (2 * p):
-                        upper, lower = ordered[i], ordered[i + k]
-                        for b in range(BLOCK):
-                            x, y = upper[b], lower[b]
-                            upper[b] = x if x < y else y
-                            lower[b] = y if x < y else x
-            k //= 2
-        p *= 2
 
 
 @njit(cache=True, nogil=True)

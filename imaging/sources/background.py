@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imaging.pixels.fill import NOT_MEASURED
+from imaging.pixels.median_kernels import sort_rows
 
 #: One in this many pixels of a cell is used: 512 of a 64 x 64 cell give the median to 0.06 sigma, and the 3 x
 #: 3 median over cells reduces that to 0.02.
@@ -146,7 +147,7 @@ def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
                     if (flags[x] & bits) == 0 and np.isfinite(light[x]):
                         values[n[column], column] = light[x]
                         n[column] += 1
-        _sort_columns(values, n.max())
+        sort_rows(values, n.max())
         for column in range(columns):
             m = n[column]
             if m < 8 or m < _LEAST_SHARE * seen[column]:
@@ -154,28 +155,6 @@ def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
             one[:m] = values[:m, column]
             level[row, column], rms[row, column] = _clipped(one[:m])
     return level, rms
-
-
-@njit(cache=True, nogil=True)
-def _sort_columns(ordered, m):  # type: ignore[no-untyped-def]
-    """Sort the first m values of each column: Batcher's odd-even merge sort, with vector instructions across columns.
-
-    Knuth, The Art of Computer Programming, vol. 3, section 5.2.2.
-    """
-    p = 1
-    while p < m:
-        k = p
-        while k >= 1:
-            for j in range(k % p, m - k, 2 * k):
-                for i in range(j, min(j + k, m - k)):
-                    if i // (2 * p) == (i + k) // (2 * p):
-                        upper, lower = ordered[i], ordered[i + k]
-                        for b in range(ordered.shape[1]):
-                            x, y = upper[b], lower[b]
-                            upper[b] = x if x < y else y
-                            lower[b] = y if x < y else x
-            k //= 2
-        p *= 2
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.dq import DQ
-from imaging.sky.subtract_kernels import BLOCK, sort_rows
+from imaging.pixels.median_kernels import sort_rows
+from imaging.sky.subtract_kernels import BLOCK
 
 #: What is wrong with a value of the template (`take_median`).
 NOT_LINEAR = 1
