@@ -218,13 +218,17 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
         sky = 0.0
         if steps["sky"]["operation"] == "mean":
             sky = (median_factor(n - 1) - 1) / (n - 1) / (1 + 1 / (n - 1)) * n
-        expected = [frame / n * math.sqrt(v) for v in (kernels, moved, sky)]
-        for name, value in zip(("interpolant", "registration", "median sky"), expected, strict=True):
+        # DRAGONS' mean is not weighted and its frames are not scaled.
+        weighted = n**2 * float(np.sum((alignment["weight"] * alignment["factor"] - 1 / n) ** 2))
+        expected = [frame / n * math.sqrt(v) for v in (kernels, moved, sky, weighted)]
+        for name, value in zip(
+            ("interpolant", "registration", "median sky", "weights and scales"), expected, strict=True
+        ):
             yield Row("stack", f"expected difference: {name}", value, "e- rms")
         total = math.hypot(*expected)
         yield Row(
             "stack", "difference on the background", pf.spread((mine - theirs)[free]), "e- rms",
-            low=0.85 * total, high=1.15 * total, why="the three above",
+            low=0.85 * total, high=1.15 * total, why="the four above",
         )  # fmt: skip
     floor = sigma * ncorr
     yield Row("stack", "expected from VAR and NCORR, 8 x 8 bins", floor, "e- px")
@@ -238,7 +242,12 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
         "stack", "DRAGONS: noise in 8 x 8 bins / floor", noise_peer / floor,
         why=f"{with_median:.3f} of it for its median sky",
     )  # fmt: skip
-    yield Row("stack", "noise in 8 x 8 bins, ours / DRAGONS", noise / noise_peer, high=1.0)
+    # Ours has the transparency of its reference, DRAGONS' the mean of its frames'.
+    brightness = 1 / float(np.mean(alignment["flux_scale"]))
+    yield Row("stack", "expected: scale ours / DRAGONS", brightness, why="reference / mean of the frames")
+    yield Row(
+        "stack", "noise in 8 x 8 bins / scale, ours / DRAGONS", noise / brightness / noise_peer, high=1.0
+    )
     for who, values in (("ours", mine), ("DRAGONS", theirs)):
         far = np.abs(values[free]) > _OUTLIER * pf.spread(values[free])
         yield Row("stack", f"{who}: background beyond 8 sigma", 1e6 * float(far.mean()), "per million")
@@ -249,10 +258,12 @@ def _stack(ours: pf.Product, peer: pf.Product, path: Path, raw: Path | None) -> 
         "DRAGONS: noise of pixels / VAR",
         pf.spread(theirs[free]) / math.sqrt(np.median(peer.var[free])),
     )
-    yield from _stars(ours, peer, catalogue, same_grid=apart < _SAME_GRID)
+    yield from _stars(ours, peer, catalogue, brightness, same_grid=apart < _SAME_GRID)
 
 
-def _stars(ours: pf.Product, peer: pf.Product, catalogue: fits.FITS_rec, *, same_grid: bool) -> Iterator[Row]:
+def _stars(
+    ours: pf.Product, peer: pf.Product, catalogue: fits.FITS_rec, brightness: float, *, same_grid: bool
+) -> Iterator[Row]:
     both = pf.stars(ours, peer, catalogue)
     # Two references have two WCS, each accurate to an arcsecond or two.
     limit = 0.05 if same_grid else 2 / camera.PIXEL_SCALE
@@ -263,7 +274,13 @@ def _stars(ours: pf.Product, peer: pf.Product, catalogue: fits.FITS_rec, *, same
             why="mean of the frames' registrations" if same_grid else "the references' WCS",
         )  # fmt: skip
         yield Row("stack", f"registration, {axis}: scatter", pf.spread(shift), "px", high=0.05)
-    yield Row("stack", "flux ours / DRAGONS", float(np.median(both.ratio)), low=0.995, high=1.005)
+    yield Row(
+        "stack",
+        "flux / scale, ours / DRAGONS",
+        float(np.median(both.ratio)) / brightness,
+        low=0.995,
+        high=1.005,
+    )
     yield Row("stack", "flux ours / DRAGONS: scatter", 100 * pf.spread(both.ratio), "%", high=0.6)
     yield Row("stack", "FWHM ours", float(np.median(both.fwhm)), "px")
     yield Row(

@@ -237,7 +237,7 @@ def build_stack(
             object_mask=sources.object_mask,
             tables={
                 "OBJCAT": source_table(result, sources, grid.header, parameters.detect.aperture),
-                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky),
+                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics),
             },
             combined=names,
             skies=skies,

@@ -26,6 +26,7 @@ _ALIGNMENT_COLUMNS: Final = {
     "n_matched": "matched stars", "flux_scale": "flux over that in the reference",
     "flux_error": "relative error of flux_scale", "seeing": "FWHM of stars",
     "sky": "sky level [electron]", "found_by": "how it was placed", "used": "in the stack",
+    "factor": "applied factor", "weight": "weight in the stack; the sum is 1",
     "persistence": "pixels flagged for persistence", "strength": "measured over expected persistence",
     "strength_error": "standard error of strength",
 }  # fmt: skip
@@ -86,7 +87,7 @@ def source_table(result: StackResult, sources: Detection, header: Header, apertu
 
 
 def alignment_table(
-    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass
+    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass, metrics: StackMetrics
 ) -> Table:
     """Return the measurements of each frame of the group, used or not; NaN if not measured."""
 
@@ -110,6 +111,8 @@ def alignment_table(
             measured(sky.frame(e.name), "level"),
             e.found_by,
             e.used,
+            metrics.scales.get(e.name, float("nan")),
+            metrics.weights.get(e.name, 0.0),
             *_persistence_row(sky.persistence.get(e.name)),
         )
         for e in entries
@@ -118,7 +121,7 @@ def alignment_table(
         ("name", "U40"), ("dx", "f8"), ("dy", "f8"), ("rotation", "f8"), ("scale", "f8"), ("rms", "f8"),
         ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
         ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
-        ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
+        ("factor", "f8"), ("weight", "f8"), ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
     units["rotation"] = "deg"

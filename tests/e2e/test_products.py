@@ -170,3 +170,14 @@ def test_seeing_and_sky_of_each_frame_are_those_of_the_night(reduced: Run, night
         assert truth.fwhm is not None
         assert float(row["seeing"]) == pytest.approx(truth.fwhm, rel=0.08)
         assert float(row["sky"]) == pytest.approx(truth.level * truth.exposure, rel=0.03)
+
+
+def test_the_alignment_table_has_the_factor_and_the_weight_of_each_frame(reduced: Run) -> None:
+    image = reduced.product("image")
+    table = read_table(image.output, "ALIGNMENT")
+    assert table is not None
+    assert table["weight"].sum() == pytest.approx(1.0)
+    for row in table:
+        assert row["factor"] == image.metrics[f"scales_{row['name']}"]
+        assert row["weight"] == image.metrics[f"weights_{row['name']}"]
+    assert np.allclose(table["factor"] * table["flux_scale"], 1.0)
