@@ -217,9 +217,12 @@ class Detector(_Numbers, Regions):
             gain = gain / facts["read_pairs"]
         one = int(self.number("well_depth", facts) / gain)
         summed = self.coadds == "summed"
+        step = gain if summed else gain * coadds
         return Readout(
-            gain=gain if summed else gain * coadds,
-            read_noise=float(self.number("read_noise", facts) * coadds**0.5 * self.overscan_noise),
+            gain=step,
+            read_noise=self.noise_without_overscan(
+                float(self.number("read_noise", facts) * coadds**0.5), step
+            ),
             saturation=one * coadds if summed else one,
             saturation_electrons=one * gain,
             linear_fraction=self.number("linear_fraction", facts),

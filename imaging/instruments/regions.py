@@ -28,8 +28,8 @@ class Overscan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    statistic: Literal["median", "mean"] = Field(
-        default="median", description="the level of each line of the overscan"
+    statistic: Literal["mean", "median"] = Field(
+        default="mean", description="the level of each line of the overscan"
     )
     degree: int | None = Field(
         default=None, ge=0, le=9,
@@ -110,18 +110,30 @@ class Array(BaseModel):
                 return False
         return True
 
-    def noise_of_level(self, overscan: Overscan) -> float:
-        """Return the variance of the overscan's level, in units of the variance of one of its pixels.
+    def variance_of_level(self, overscan: Overscan, noise: float, step: float) -> float:
+        """Return the variance of the overscan's level, in the unit of the noise squared.
 
-        That of a mean of n is 1 / n, of a median about pi / (2 n + pi - 2); a polynomial of degree d through N lines
-        has (d + 1) / N of it.
+        That of a mean of n pixels is 1 / n of theirs; that of a median is about pi / (2 n + pi - 2), and it is rounded
+        like them. A polynomial of degree d through N lines has (d + 1) / N of it.
+
+        Parameters
+        ----------
+        overscan
+            How the level is found.
+        noise
+            Standard deviation of a pixel.
+        step
+            Distance of two values that a pixel may have.
         """
         if self.without_light is None:
             return 0.0
         left, right, bottom, top = self.without_light
         wide, high = right - left + 1, top - bottom + 1
         n, lines = (wide, high) if self.along_rows else (high, wide)
-        one = 1 / n if overscan.statistic == "mean" else math.pi / (2 * n + math.pi - 2)
+        if overscan.statistic == "mean":
+            one = (noise**2 + step**2 / 12) / n
+        else:
+            one = noise**2 * math.pi / (2 * n + math.pi - 2) + step**2 / 12
         return one if overscan.degree is None else one * min(1.0, (overscan.degree + 1) / lines)
 
 
@@ -146,7 +158,7 @@ class Regions(BaseModel):
                     f"{columns} and {rows}"
                 )
             if len(self.arrays) > 1 and not one.when:
-                raise ValueError(f"arrays.{n}.when is missing: it tells the arrays apart")
+                raise ValueError(f"arrays.{n}.when is missing: it distinguishes the arrays")
             lines = one.size[0] if one.along_rows else one.size[1]
             if one.overscan and self.overscan.degree is not None and self.overscan.degree >= lines:
                 raise ValueError(
@@ -163,7 +175,17 @@ class Regions(BaseModel):
                     raise ValueError(f"arrays.{n}.at is {one.at}: it overlaps arrays.{m}")
         return self
 
-    @property
-    def overscan_noise(self) -> float:
-        """Read noise after the subtraction of the overscan, in units of that before; of the noisiest array."""
-        return math.sqrt(1 + max((one.noise_of_level(self.overscan) for one in self.arrays), default=0.0))
+    def noise_without_overscan(self, noise: float, step: float) -> float:
+        """Return the noise of a pixel after the level of its overscan was subtracted; of the noisiest array.
+
+        The noise of the level is that of a line: the pixels of a line share it.
+
+        Parameters
+        ----------
+        noise
+            Noise of a pixel as read.
+        step
+            Distance of two values that a pixel may have, in the same unit.
+        """
+        levels = [one.variance_of_level(self.overscan, noise, step) for one in self.arrays if one.overscan]
+        return math.sqrt(noise**2 + max(levels)) if levels else noise

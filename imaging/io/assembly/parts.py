@@ -81,11 +81,12 @@ def parts_of(name: str, primary: Header, images: Sequence[Header]) -> Parts | No
     for number, array in enumerate(instrument.detector.arrays):
         key = f"detector.arrays.{number}"
         fitting = [k for k, image in enumerate(images) if array.matches(image, primary)]
-        if len(fitting) != 1:
+        count = len(fitting)
+        if count != 1:
             keyword = next(iter(array.when), "XTENSION")
             values = [str(image.get(keyword, primary.get(keyword, "missing"))) for image in images]
             raise FrameError(
-                name, f"{len(fitting)} images fit an array of the detector ({key}.when), but one has to",
+                name, f"{count} images fit an array of the detector ({key}.when), but one has to",
                 keyword=keyword, found=", ".join(values), expected=" or ".join(array.when.get(keyword, ("one image",))),
                 remedy=f"Fetch the file again, or correct {key} in the table of {instrument.name}.",
             )  # fmt: skip
