@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -116,14 +116,24 @@ def site_of(name: str) -> Site:
     return Site() if table is None else table.site
 
 
-def by_header(value: str) -> Instrument | None:
-    """Return the instrument named by INSTRUME, or None."""
-    return _by_header().get(value)
+def by_header(primary: Mapping[str, Any]) -> Instrument | None:
+    """Return the instrument that a primary header names, by INSTRUME or a keyword of a table; None without one."""
+    known = _by_header()
+    for keyword in ("INSTRUME", *named_by()):
+        value = primary.get(keyword)
+        if isinstance(value, (str, int, float)) and (found := known.get((keyword, str(value).strip()))):
+            return found
+    return None
+
+
+def named_by() -> tuple[str, ...]:
+    """Return the keywords, other than INSTRUME, in which tables expect their instrument's name."""
+    return tuple(dict.fromkeys(keyword for one in instruments() for keyword in one.named_by))
 
 
 def header_names() -> tuple[str, ...]:
-    """Return all known values of INSTRUME."""
-    return tuple(_by_header())
+    """Return the names and aliases of all instruments."""
+    return tuple(dict.fromkeys(name for _, name in _by_header()))
 
 
 def comparable() -> tuple[str, ...]:
@@ -253,5 +263,10 @@ def _by_name() -> dict[str, Instrument]:
 
 
 @cache
-def _by_header() -> dict[str, Instrument]:
-    return {name: one for one in instruments() for name in (one.name, *one.aliases)}
+def _by_header() -> dict[tuple[str, str], Instrument]:
+    return {
+        (keyword, name): one
+        for one in instruments()
+        for keyword in ("INSTRUME", *one.named_by)
+        for name in (one.name, *one.aliases)
+    }

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imaging.instruments.regions import Regions
+
 #: Coefficients (c1, c2, c3) of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd.
 Polynomial = tuple[float, float, float]
 
@@ -147,7 +149,7 @@ class Readout:
     pixel_scale: float
 
 
-class Detector(_Numbers):
+class Detector(_Numbers, Regions):
     """A detector. The numbers of a mode take precedence over those here."""
 
     shape: tuple[int, int] = Field(description="rows and columns")
@@ -215,9 +217,12 @@ class Detector(_Numbers):
             gain = gain / facts["read_pairs"]
         one = int(self.number("well_depth", facts) / gain)
         summed = self.coadds == "summed"
+        step = gain if summed else gain * coadds
         return Readout(
-            gain=gain if summed else gain * coadds,
-            read_noise=float(self.number("read_noise", facts) * coadds**0.5),
+            gain=step,
+            read_noise=self.noise_without_overscan(
+                float(self.number("read_noise", facts) * coadds**0.5), step
+            ),
             saturation=one * coadds if summed else one,
             saturation_electrons=one * gain,
             linear_fraction=self.number("linear_fraction", facts),

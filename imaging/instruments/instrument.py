@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from imaging.instruments.conversions import Conversion, Recognition, SkyOffsets
 from imaging.instruments.detector import Detector
 from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_FRAMES, KINDS, FrameKind, Kind, ProductKind
@@ -58,7 +59,7 @@ class TableModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Fact(TableModel):
+class Fact(Conversion, TableModel):
     """Location of a fact in the headers, and its valid values."""
 
     keywords: tuple[str, ...] = Field(min_length=1, description="keywords; the first one present is used")
@@ -118,7 +119,7 @@ class Guiding(TableModel):
 Axis = Literal["p", "-p", "q", "-q"]
 
 
-class Offsets(TableModel):
+class Offsets(SkyOffsets, TableModel):
     """How the telescope's offsets P and Q, arcsec, move a star on the detector."""
 
     x: Axis = Field(description="the offset that moves a star along x, with its sign")
@@ -219,7 +220,7 @@ def _needed(kind: Kind) -> tuple[WindowName, ...]:
     return (*needed, "wait", "serve")
 
 
-class Instrument(TableModel):
+class Instrument(Recognition, TableModel):
     """One instrument."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name in facts and products")
@@ -227,7 +228,7 @@ class Instrument(TableModel):
     version: str = Field(
         pattern=r"^[\w.+-]{1,80}$", description="name of the version of its association rules"
     )
-    aliases: tuple[str, ...] = Field(default=(), description="other values of INSTRUME")
+    aliases: tuple[str, ...] = Field(default=(), description="other names in headers")
     tags: tuple[str, ...] = Field(default=(), description="tags of every frame, as astrodata gives them")
     quirks: str | None = Field(
         default=None, pattern=r"^[\w.]+:\w+$",

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from imaging.errors import FrameError
 from imaging.instruments import catalogue
+from imaging.instruments.conversions import optional_angle
 from imaging.instruments.exposure_start import FIRST_DAY, LAST_DAY, Start, Written, exposure_start
 from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
 from imaging.instruments.keywords import Header, Keywords
@@ -30,9 +31,9 @@ def instrument_of(primary: Header, name: str) -> Instrument:
     FrameError
         If no table describes it; the error names the known instruments.
     """
-    found = Keywords(primary, name).text("INSTRUME")
-    instrument = catalogue.by_header(found)
+    instrument = catalogue.by_header(primary)
     if instrument is None:
+        found = Keywords(primary, name).text("INSTRUME")
         raise FrameError(
             name, "the frame of an instrument that no table describes", keyword="INSTRUME", found=found,
             expected=" or ".join(repr(one) for one in catalogue.header_names()),
@@ -98,7 +99,7 @@ def facts_in(
     keys.notes += _contradictions(instrument, primary, extension or {})
     if not resampled:
         facts["section"] = section_of_pixels(facts["section"], facts.get("binning", "1x1"), extension or {})
-    facts |= _guiding(instrument, keys)
+    facts = instrument.offsets.with_offsets(facts) | _guiding(instrument, keys)
     start = _start(instrument, keys, facts)
     facts["started"] = start.moment
     quirks = catalogue.quirks_of(instrument)
@@ -182,14 +183,16 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
     type_ = type_of(instrument, fact)
     low, high = spec.range or (-math.inf, math.inf)
     if type_ == "optional":
-        return keys.optional(keyword)
+        angle = optional_angle(keys, keyword, hours=fact == "ra")
+        return None if angle is None else spec.converted(angle)
     if type_ == "count":
         whole = None if spec.default is None else int(spec.default)
         if spec.range is None:
             low, high = 1, 2**31 - 1  # the range of an integer in the database
         return keys.count(keyword, high, whole, low)
     if type_ == "number":
-        number = keys.number(keyword, None if spec.default is None else float(spec.default))
+        missing = spec.default is not None and keys.found(keyword) is None
+        number = float(spec.default or 0.0) if missing else spec.converted(keys.number(keyword))
         if not low <= number <= high:
             raise keys.error(keyword, keys.found(keyword), f"a number from {low:g} to {high:g}")
         return number
@@ -225,7 +228,8 @@ def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> f
     Only a mask may lack it.
     """
     default = 0.0 if mask else None if spec.default is None else float(spec.default)
-    seconds = round(keys.number(keyword, default), 3)
+    missing = default is not None and keys.found(keyword) is None
+    seconds = round(float(default or 0.0) if missing else spec.converted(keys.number(keyword)), 3)
     most = spec.range[1] if spec.range else math.inf
     if not 0 <= seconds < most or (seconds == 0 and not mask):
         expected = "a number of seconds above 0" + (f" and below {most:.0f}" if math.isfinite(most) else "")

@@ -19,6 +19,8 @@ from imaging.frames.pixel_state import PixelState
 from imaging.header import Header
 from imaging.instruments.detector import WantedShape, wanted_shape
 from imaging.io.announced import check_tile_headers, unpacked_header
+from imaging.io.assembly.assembled import AssembledPixels
+from imaging.io.assembly.parts import n_arrays, parts_of
 from imaging.io.compressed import compression, open_stream, reading, unpacked_descriptor
 from imaging.io.compressed import digest as digest
 from imaging.io.compressed import unpack as unpack
@@ -54,14 +56,15 @@ class RawFile:
     """
 
     def __init__(
-        self, path: Path, file: FitsFile, image: Hdu, facts: FrameFacts, sha256: str | None = None
-    ) -> None:
+        self, path: Path, file: FitsFile, image: Hdu, facts: FrameFacts, sha256: str | None = None,
+        assembled: AssembledPixels | None = None,
+    ) -> None:  # fmt: skip
         self.path = path
         self.facts = facts
         self.primary: Header = file.hdus[0].header
         self.extension: Header = image.header
         self.shape: tuple[int, int] = (image.shape[0], image.shape[1])
-        self._file, self._image, self._known = file, image, sha256
+        self._file, self._image, self._known, self._assembled = file, image, sha256, assembled
 
     def __repr__(self) -> str:
         return f"RawFile({str(self.path)!r})"
@@ -74,8 +77,11 @@ class RawFile:
     def rows(self, rows: slice | None = None) -> NDArray[Any]:
         """Return rows (default: all) as a new contiguous array in ADU, shape (n_rows, nx).
 
-        The type is the stored one (int16, uint16, int32 or float32) in native byte order.
+        The type is the stored one (int16, uint16, int32 or float32) in native byte order; float32 for a frame that is
+        assembled from regions, without data (NaN) in gaps.
         """
+        if self._assembled is not None:
+            return self._assembled.rows(rows)
         return self._file.rows(self._image, rows)
 
     @property
@@ -101,6 +107,8 @@ class RawFile:
 
     def close(self) -> None:
         """Close the file, at the latest together with the object."""
+        if self._assembled is not None:
+            self._assembled.close()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -149,7 +157,10 @@ def open_raw(
         file = FitsFile(descriptor, name, None if compression(path) else path)
     try:
         primary = file.hdus[0].header
-        images = [hdu for hdu in file.hdus if hdu.is_image]
+        stored = images = [hdu for hdu in file.hdus if hdu.is_image]
+        parts = parts_of(name, primary, [hdu.header for hdu in stored])
+        if parts is not None:
+            images = [replace(stored[parts.images[0]], header=parts.header)]
         images[:1] = [replace(hdu, header=_checked(hdu.header, primary)) for hdu in images[:1]]
         facts = facts_from_headers(primary, images[0].header if images else None, name=name)
         if facts.processed:
@@ -158,7 +169,13 @@ def open_raw(
                 remedy="Provide it as a calibration (--use, or nirflow cal add).",
             )  # fmt: skip
         image = _only_image(name, images, wanted_shape(shape, facts.table.detector))
-        return RawFile(path, file, image, facts, sha256)
+        if parts is None:
+            return RawFile(path, file, image, facts, sha256)
+        detector, of_arrays = facts.table.detector, [stored[k] for k in parts.images]
+        pixels = AssembledPixels(
+            file, of_arrays, parts.arrays, detector.overscan, detector.shape, facts.readout
+        )
+        return RawFile(path, file, image, facts, sha256, pixels)
     except BaseException:
         file.close()
         raise
@@ -198,19 +215,29 @@ def read_layout(path: Path) -> Layout:
                     check_tile_headers(packed)
                     found = [unpacked_header(hdu.header) for hdu in packed.hdus]
                 pictures = [one for one in found if holds_image(one) and image_shape(one)]
-                return _layout(found[0], pictures)
+                return _layout(path.name, found[0], pictures)
             case "":
                 with FitsFile(open_regular(path), path.name) as plain:
-                    return _layout(plain.hdus[0].header, [hdu.header for hdu in plain.hdus if hdu.is_image])
+                    return _layout_of(plain)
             case _:
                 with open_stream(path) as stream:
                     headers = leading_headers(stream.read(_HEADER_BYTES), path.name)
     if not headers:
         raise FrameError(path.name, "truncated: the header has no END card", remedy="Fetch the file again.")
-    return _layout(headers[0], headers[1:][-1:])._replace(images=())
+    if n_arrays(headers[0]) > 1:  # the header of the frame may be that of any of the images
+        with FitsFile(unpacked_descriptor(path), path.name) as unpacked:
+            return _layout_of(unpacked)
+    images = headers[1:][-1:] or [one for one in headers if image_shape(one)]
+    return _layout(path.name, headers[0], images)._replace(images=())
 
 
-def _layout(primary: Header, images: Sequence[Header]) -> Layout:
+def _layout_of(file: FitsFile) -> Layout:
+    return _layout(file.name, file.hdus[0].header, [hdu.header for hdu in file.hdus if hdu.is_image])
+
+
+def _layout(name: str, primary: Header, images: Sequence[Header]) -> Layout:
+    parts = parts_of(plain_name(name), primary, images)
+    images = images if parts is None else [parts.header]
     names = tuple(str(header.get("EXTNAME", "")).strip() for header in images)
     return Layout(primary, _checked(images[0], primary) if images else None, names)
 
