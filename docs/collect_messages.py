@@ -74,7 +74,7 @@ class Message:
 
 @cache
 def messages(root: Path = ROOT) -> tuple[Message, ...]:
-    """Return all messages of the packages below ``root``, by module and line."""
+    """Return all messages of the packages below ``root``, by folder, module and line."""
     trees = {
         str(path.relative_to(root)): ast.parse(path.read_text(encoding="utf-8"))
         for package in PACKAGES
@@ -82,9 +82,8 @@ def messages(root: Path = ROOT) -> tuple[Message, ...]:
     }
     errors = _errors(trees)
     found = {one for module, tree in trees.items() for one in _of_module(module, tree, errors)}
-    return tuple(
-        sorted(one for one in found if one.is_error or re.search("[a-z]", re.sub(r"{[^}]*}", "", one.text)))
-    )
+    kept = [one for one in found if one.is_error or re.search("[a-z]", re.sub(r"{[^}]*}", "", one.text))]
+    return tuple(sorted(kept, key=lambda one: (one.module.rpartition("/")[::2], one)))
 
 
 def without_remedy(found: Iterable[Message]) -> list[Message]:

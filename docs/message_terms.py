@@ -178,7 +178,6 @@ TERMS: Final[dict[str, str]] = {
     "use": "product",
     "used": "frame",
     "usual": "the usual value",
-    "wanted": "shape",
     "wcs_error": "deviation",
     "where": "where it was",
     "why": "cause",

@@ -25,7 +25,7 @@ from imaging.calibrations.compare import GateParameters
 from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.file_names import plain_name
-from imaging.instruments.detector import WantedShape, wanted_shape
+from imaging.instruments.detector import WantedShape, wanted_shapes
 from imaging.instruments.time_texts import parse_moment
 from imaging.io.compressed import unpack
 from imaging.kinds import KINDS, in_a_sentence, with_article
@@ -233,10 +233,11 @@ def _checked(store: Store, name: str, plain: Path, kind: str | None, shape: Want
         published = str(primary.get("OBSTYPE", "")).upper() == "BPM" and "NCOMBINE" not in primary
         facts = facts_from_headers(primary, product.header, name=name)
         made = _kind(name, facts.product_kind or None, kind)
-        wanted = wanted_shape(shape, facts.table.detector)
-        if wanted is not None and product.shape != wanted and KINDS[made].is_calibration:
+        wanted = wanted_shapes(shape, facts.table.detector)
+        if wanted is not None and product.shape not in wanted and KINDS[made].is_calibration:
+            expected = " or ".join(map(str, wanted))
             raise FrameError(
-                name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=wanted,
+                name, "the wrong shape for a calibration", keyword="NAXISn", found=product.shape, expected=expected,
                 remedy="Give a product of the full detector. Subarrays and small simulated frames are "
                 "accepted with --any-shape.",
             )  # fmt: skip

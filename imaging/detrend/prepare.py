@@ -128,6 +128,7 @@ def prepare(
         *possible(readout),
         linearise,
         *readout.nonlinearity,
+        readout.time_scale,
         _BITS,
         sci,
         var,

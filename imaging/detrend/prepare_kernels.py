@@ -9,7 +9,7 @@ import numpy as np
 @numba.njit(cache=True, nogil=True)
 def prepare_rows(  # type: ignore[no-untyped-def]
     raw, bpm, lit, has_bpm, has_lit, gain, coadds, floor, pedestal, saturation, linear_limit, lowest, highest,
-    linearise, c1, c2, c3, bits, sci, var, dq,
+    linearise, c1, c2, c3, time_scale, bits, sci, var, dq,
 ):  # fmt: skip
     """Compute electrons, variance and quality of raw rows; see `imaging.detrend.prepare.prepare`.
 
@@ -29,6 +29,8 @@ def prepare_rows(  # type: ignore[no-untyped-def]
         A pixel outside of these values, or NaN, has no data: its value is set to 0.
     linearise, c1, c2, c3
         Whether the electrons of one coadd are corrected, and the coefficients of the cubic.
+    time_scale
+        Part of the coefficients that scales charge to the exposure time: shot noise is that of the charge.
     bits
         uint16: the DQ bits non-linear, saturated, no data, unilluminated.
     sci, var, dq
@@ -41,13 +43,15 @@ def prepare_rows(  # type: ignore[no-untyped-def]
             adu = np.float64(line[x])
             electrons = adu * gain
             slope = 1.0
+            scale = 1.0
             if linearise:
+                scale = time_scale
                 one = electrons / coadds
                 slope = c1 + one * (2 * c2 + one * 3 * c3)
                 electrons *= c1 + one * (c2 + one * c3)
             light = electrons - pedestal
             values[x] = electrons
-            variances[x] = floor * slope * slope + (light if light > 0 else 0.0)
+            variances[x] = floor * slope * slope + (scale * light if light > 0 else 0.0)
             bit = saturated if adu >= saturation else (non_linear if adu > linear_limit else bits[4])
             if lowest <= adu <= highest:
                 quality[x] = bit

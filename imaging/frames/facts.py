@@ -19,8 +19,9 @@ from imaging.frames.pixel_state import PixelState
 from imaging.header import Header, text_of
 from imaging.instruments import catalogue
 from imaging.instruments.detector import Readout
+from imaging.instruments.header_rules import fits
 from imaging.instruments.instrument import FrameKind as Kind
-from imaging.instruments.instrument import Instrument, fits
+from imaging.instruments.instrument import Instrument
 from imaging.instruments.reading import facts_in, instrument_of, lamp_in
 from imaging.kinds import KINDS
 
@@ -213,7 +214,19 @@ class FrameFacts(BaseModel):
             return f"an acquisition frame ({table.keyword('observation_class')} = {self.observation_class!r})"
         if self.kind == "object" and unfit.engineering and re.search(unfit.engineering, self.program):
             return f"an engineering frame ({table.keyword('program')} = {self.program!r})"
+        if self.kind in ("object", "flat") and fits(self.filter, unfit.dark_filters):
+            return f"no light reached the detector ({table.keyword('filter')} = {self.filter!r})"
         return None
+
+    def first_frame(self) -> str | None:
+        """Return why this frame is the first of its observation and bad for that, by its table; otherwise None."""
+        pattern = self.table.unfit.first_of_observation
+        if pattern is None or not re.search(pattern, self.data_label):
+            return None
+        return (
+            f"the first frame of an observation, which is bad in data of {self.instrument} "
+            f"({self.table.keyword('data_label')} = {self.data_label!r})"
+        )
 
 
 def facts_from_headers(

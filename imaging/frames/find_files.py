@@ -72,6 +72,10 @@ class CheckParameters(StepParameters):
         gt=0,
         le=1,
     )
+    first_frames: Literal["leave_out", "use"] = parameter(
+        "leave_out",
+        "what happens to the first frame of an observation, for an instrument whose table calls it bad",
+    )
     quadrant_step: float = parameter(
         2.0,
         "a frame whose steps between quadrants differ from those of its configuration by more than this is left out",

@@ -69,9 +69,10 @@ class GroupParameters(StepParameters):
         given = self._given(window)
         return catalogue.longest(window) if given is None else given
 
-    def reach(self, table: Instrument) -> float:
-        """Return the largest distance of two centres of one field, arcsec."""
-        return min(self.field_fraction * table.detector.field_diameter, self.sky_offset - _POINTING_ERROR)
+    def reach(self, facts: FrameFacts) -> float:
+        """Return the largest distance of two centres of one field for frames like this one, arcsec."""
+        diameter = facts.table.detector.number("field_diameter", facts.values)
+        return min(self.field_fraction * diameter, self.sky_offset - _POINTING_ERROR)
 
     def _given(self, window: GroupWindow) -> float | None:
         given = {"gap": self.max_gap_days, "group": self.max_span_days, "pair": self.pair_within_days}
@@ -184,7 +185,7 @@ def _joined(
         night = None if across_nights else first.night
         configuration = first.instrument, nominal.of(first, first.table.combined("image")), night
         before = last.get(configuration)
-        if before is None or not _one_pointing(found[before], group, parameters.reach(first.table)):
+        if before is None or not _one_pointing(found[before], group, parameters.reach(first)):
             last[configuration] = len(found)
             found.append(group)
             continue
@@ -263,7 +264,7 @@ def _fields_of_observation(
     members: list[FrameFacts], parameters: GroupParameters, centres: Mapping[str, Position]
 ) -> list[ScienceGroup]:
     """Return the groups of frames of one configuration and observation."""
-    reach = parameters.reach(members[0].table)
+    reach = parameters.reach(members[0])
     where = {facts.name: pointing(facts, centres.get(facts.name)) for facts in members}
 
     def one_target(a: FrameFacts, b: FrameFacts) -> bool:

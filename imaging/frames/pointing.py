@@ -41,7 +41,7 @@ def moved_by(facts: FrameFacts) -> tuple[float, float]:
     """Return how far the telescope's offsets move a star on the detector, from the instrument's table: x and y, px."""
     offsets, scale = facts.table.offsets, facts.readout.pixel_scale
     by = {"p": facts.poffset / scale, "q": facts.qoffset / scale}
-    sx, sy = offsets.signs(facts.inport)
+    sx, sy = offsets.signs(facts.values)
     return sx * by[offsets.x[-1]], sy * by[offsets.y[-1]]
 
 

@@ -15,9 +15,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from imaging.errors import NirflowError
-from imaging.instruments.instrument import Instrument, WindowName
+from imaging.instruments.instrument import Instrument
 from imaging.instruments.own_tables import OWN_TABLES
 from imaging.instruments.site import Site
+from imaging.instruments.time_windows import WindowName
 from imaging.kinds import CALIBRATION_KINDS
 
 #: Group of entry points by which packages provide tables: each names a path or a function that returns one.

@@ -17,6 +17,8 @@ Polynomial = tuple[float, float, float]
 #: Required rows and columns of an image: those of its detector, two numbers, or None for any.
 WantedShape = tuple[int, int] | Literal["detector"] | None
 
+_NO_CORRECTION: Final[Polynomial] = (1.0, 0.0, 0.0)
+
 #: Decay times after which persistence is forgotten: 1/22000 of it is left.
 _FORGOTTEN: Final = 10.0
 
@@ -41,18 +43,33 @@ class _Numbers(BaseModel):
     nonlinearity: Polynomial | None = Field(
         default=None, description="c1, c2, c3 of N' = c1 N + c2 N^2 + c3 N^3, N in electrons per coadd"
     )
+    extra_exposure: float | None = Field(
+        default=None, ge=0,
+        description="time for which each coadd collects light beyond its exposure time, s; N' is scaled to the "
+        "exposure time. Default: none; only together with nonlinearity",
+    )  # fmt: skip
+    field_diameter: float | None = Field(
+        default=None, gt=0, description="diameter of the fully lit field on the sky, arcsec"
+    )
+
+    @model_validator(mode="after")
+    def _scaled_where_corrected(self) -> Self:
+        if self.extra_exposure is not None and self.nonlinearity is None:
+            raise ValueError("extra_exposure needs nonlinearity in the same place")
+        return self
 
 
 #: The numbers that every frame needs.
-NUMBERS = tuple(_Numbers.model_fields)
+NUMBERS = tuple(name for name in _Numbers.model_fields if name != "extra_exposure")
 
 
 class Mode(_Numbers):
     """Numbers that hold for frames with some facts."""
 
     when: dict[str, tuple[str | int | float, ...]] = Field(
-        min_length=1, description="fact to the values that it may have"
+        default_factory=dict, description="fact to the values that it may have; default: all frames"
     )
+    note: str = Field(default="", description="what is noted with a frame that has one of these numbers")
 
 
 class Illuminated(BaseModel):
@@ -138,6 +155,9 @@ class Readout:
         Coefficients of the correction, on electrons per coadd.
     pixel_scale
         Arcsec.
+    time_scale
+        Exposure time over the time for which light was collected. It is part of ``nonlinearity``: a corrected value is
+        the charge times this, so that its shot noise variance is the value times this.
     """
 
     gain: float
@@ -147,13 +167,16 @@ class Readout:
     linear_fraction: float
     nonlinearity: Polynomial
     pixel_scale: float
+    time_scale: float = 1.0
 
 
 class Detector(_Numbers, Regions):
     """A detector. The numbers of a mode take precedence over those here."""
 
     shape: tuple[int, int] = Field(description="rows and columns")
-    field_diameter: float = Field(gt=0, description="diameter of the fully lit field on the sky, arcsec")
+    subarrays: tuple[tuple[int, int], ...] = Field(
+        default=(), description="rows and columns of parts that may be read alone"
+    )
     coadds: Literal["summed", "averaged"] = Field(description="how the controller combines coadds")
     reads: Literal["summed", "averaged"] = Field(
         description="how the controller combines the read pairs of a coadd"
@@ -180,6 +203,9 @@ class Detector(_Numbers, Regions):
     def _complete(self) -> Self:
         if min(self.shape) < 1:
             raise ValueError(f"shape is {self.shape}; rows and columns must be 1 or more")
+        for rows, columns in self.subarrays:
+            if not (1 <= rows <= self.shape[0] and 1 <= columns <= self.shape[1]):
+                raise ValueError(f"subarrays has {rows} x {columns}, which is no part of {self.shape}")
         for name in NUMBERS:
             if getattr(self, name) is None and not any(
                 getattr(mode, name) is not None for mode in self.modes
@@ -189,11 +215,20 @@ class Detector(_Numbers, Regions):
 
     def number(self, name: str, facts: Mapping[str, Any]) -> Any:
         """Return the number for a frame with these facts; None if no mode matches."""
+        return getattr(self._source(name, facts), name)
+
+    def _source(self, name: str, facts: Mapping[str, Any]) -> Detector | Mode:
+        """Return the first mode that matches a frame and has the number, or the detector."""
         for mode in self.modes:
-            value = getattr(mode, name)
-            if value is not None and all(facts.get(fact) in allowed for fact, allowed in mode.when.items()):
-                return value
-        return getattr(self, name)
+            matches = all(facts.get(fact) in allowed for fact, allowed in mode.when.items())
+            if matches and getattr(mode, name) is not None:
+                return mode
+        return self
+
+    def notes(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return what the table notes about the numbers of a frame with these facts."""
+        sources = [self._source(name, facts) for name in NUMBERS]
+        return list(dict.fromkeys(one.note for one in sources if isinstance(one, Mode) and one.note))
 
     def missing(self, facts: Mapping[str, Any]) -> tuple[str, dict[str, list[str | int | float]]] | None:
         """Return the first number that no mode gives for a frame, and the possible values of its facts."""
@@ -210,7 +245,11 @@ class Detector(_Numbers, Regions):
         return None
 
     def readout(self, facts: Mapping[str, Any]) -> Readout:
-        """Return the numbers for a frame with these facts: ``coadds``, ``read_pairs`` and those that modes compare."""
+        """Return the numbers for a frame with these facts.
+
+        They are ``coadds``, ``read_pairs``, ``exposure_time`` if the detector collects light for longer, and those
+        that modes compare.
+        """
         coadds = facts["coadds"]
         gain = self.number("gain", facts)
         if self.reads == "summed":
@@ -218,6 +257,11 @@ class Detector(_Numbers, Regions):
         one = int(self.number("well_depth", facts) / gain)
         summed = self.coadds == "summed"
         step = gain if summed else gain * coadds
+        correction = self._source("nonlinearity", facts)
+        scale = 1.0
+        if correction.extra_exposure:
+            scale = facts["exposure_time"] / (facts["exposure_time"] + correction.extra_exposure)
+        c1, c2, c3 = correction.nonlinearity or _NO_CORRECTION
         return Readout(
             gain=step,
             read_noise=self.noise_without_overscan(
@@ -226,11 +270,14 @@ class Detector(_Numbers, Regions):
             saturation=one * coadds if summed else one,
             saturation_electrons=one * gain,
             linear_fraction=self.number("linear_fraction", facts),
-            nonlinearity=self.number("nonlinearity", facts),
+            nonlinearity=(scale * c1, scale * c2, scale * c3),
             pixel_scale=self.number("pixel_scale", facts),
+            time_scale=scale,
         )
 
 
-def wanted_shape(shape: WantedShape, detector: Detector) -> tuple[int, int] | None:
-    """Return the required rows and columns of an image of a detector; None for any."""
-    return detector.shape if shape == "detector" else shape
+def wanted_shapes(shape: WantedShape, detector: Detector) -> tuple[tuple[int, int], ...] | None:
+    """Return the rows and columns that an image of a detector may have; None for any."""
+    if shape is None:
+        return None
+    return (detector.shape, *detector.subarrays) if shape == "detector" else (shape,)

@@ -58,7 +58,10 @@ def read_facts(
     """
     keys = Keywords(primary, name)
     wheels = ", ".join(wheel.keywords[0] for wheel in instrument.wheels)
-    found = [FactRead("filter_id", wheels, filters_in(instrument, keys))]
+    try:
+        found = [FactRead("filter_id", wheels, filters_in(instrument, keys))]
+    except FrameError as error:
+        found = [FactRead("filter_id", error.keyword or wheels, error.found, error.reason)]
     for fact in instrument.fact_names:
         spec = instrument.facts.get(fact)
         if spec is None:

@@ -9,16 +9,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imaging.instruments.conversions import Conversion, Recognition, SkyOffsets
 from imaging.instruments.detector import Detector
+from imaging.instruments.header_rules import (
+    FactRules,
+    Pattern,
+    Patterns,
+    UnfitRules,
+    WheelRules,
+    ZeroPoints,
+    zero_point,
+)
 from imaging.instruments.site import Site
-from imaging.kinds import CALIBRATION_FRAMES, KINDS, FrameKind, Kind, ProductKind
+from imaging.instruments.time_windows import Window, needed_windows
+from imaging.kinds import KINDS, FrameKind, ProductKind
 
 #: A value of a fact.
 Value = str | int | float
@@ -40,26 +49,13 @@ COMMON: Final[Mapping[str, tuple[FactType, Value | None]]] = {
 DERIVED: Final = ("instrument", "kind", "filter_id", "filter", "lamp", "binning")
 
 
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"is not a regular expression: {error}") from None
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(_pattern)]
-#: Patterns with * and ?, case-insensitive, one of which a value must match.
-Patterns = tuple[str, ...]
-
-
 class TableModel(BaseModel):
     """A part of a table; unknown names are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Fact(Conversion, TableModel):
+class Fact(Conversion, FactRules, TableModel):
     """Location of a fact in the headers, and its valid values."""
 
     keywords: tuple[str, ...] = Field(min_length=1, description="keywords; the first one present is used")
@@ -89,7 +85,7 @@ class Fact(Conversion, TableModel):
         return self
 
 
-class Wheel(TableModel):
+class Wheel(WheelRules, TableModel):
     """A wheel that may hold a filter."""
 
     keywords: tuple[str, ...] = Field(min_length=1, description="keywords; the first one present is used")
@@ -128,15 +124,19 @@ class Offsets(SkyOffsets, TableModel):
         default=(), description="axes whose sign is reversed on `port`"
     )
     port: int | None = Field(default=None, description="port of the telescope on which they are flipped")
+    unless: dict[str, tuple[Value, ...]] = Field(
+        default_factory=dict, description="fact to the values with which they are not flipped"
+    )
 
-    def signs(self, port: int) -> tuple[float, float]:
-        """Return the signs of x and y on a port."""
-        flipped = self.flipped if port == self.port else ()
+    def signs(self, facts: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the signs of x and y for a frame with these facts: ``inport`` and those of ``unless``."""
+        upright = any(facts.get(fact) in values for fact, values in self.unless.items())
+        flipped = self.flipped if facts["inport"] == self.port and not upright else ()
         x, y = (-1.0 if axis.startswith("-") else 1.0 for axis in (self.x, self.y))
         return (-x if "x" in flipped else x), (-y if "y" in flipped else y)
 
 
-class Unfit(TableModel):
+class Unfit(UnfitRules, TableModel):
     """Frames that are excluded from reductions."""
 
     quality: tuple[str, ...] = Field(
@@ -163,61 +163,6 @@ class Band(TableModel):
     """A filter that the instrument reduces."""
 
     flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
-
-
-#: Names of the time windows.
-WindowName = Literal["gap", "group", "pair", "near", "wait", "serve"]
-
-
-class Window(TableModel):
-    """How far apart in time the frames and products of a kind may be, days.
-
-    Each has a different physical reason: whether frames are alike enough to be combined, whether two groups
-    are alike enough to be subtracted, whether a product still describes the detector.
-    """
-
-    gap: float | None = Field(default=None, gt=0, description="a group ends at a longer gap than this")
-    group: float | None = Field(default=None, gt=0, description="longest time span of a group")
-    pair: float | None = Field(
-        default=None, gt=0, description="maximum time between groups that are subtracted from each other"
-    )
-    near: float | None = Field(
-        default=None,
-        ge=0,
-        description="maximum time between a night and the raw groups reduced with it",
-    )
-    wait: float | None = Field(default=None, gt=0, description="how long science frames wait for the product")
-    serve: float | None = Field(
-        default=None, gt=0, description="maximum time between a product and the frames that it is used for"
-    )
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        for shorter, longer in (
-            ("gap", "group"), ("group", "serve"), ("pair", "serve"), ("near", "serve"), ("wait", "serve"),
-        ):  # fmt: skip
-            short, long = getattr(self, shorter), getattr(self, longer)
-            if short is not None and long is not None and short > long:
-                raise ValueError(f"{shorter} is {short:g} days, longer than {longer}, {long:g} days")
-        return self
-
-    def days(self, name: WindowName) -> float:
-        """Return a window that the table defines."""
-        value = getattr(self, name)
-        assert value is not None  # the instrument's check
-        return float(value)
-
-
-def _needed(kind: Kind) -> tuple[WindowName, ...]:
-    """Return the windows that a table must define for a kind of product."""
-    needed: list[WindowName] = []
-    if kind.name in CALIBRATION_FRAMES:
-        needed += ["gap", "group", "near"]
-    if not kind.is_calibration:
-        return (*needed, "gap")
-    if "flat" in kind.frames:  # made from groups that are subtracted from each other
-        needed.append("pair")
-    return (*needed, "wait", "serve")
 
 
 class Instrument(Recognition, TableModel):
@@ -255,6 +200,11 @@ class Instrument(Recognition, TableModel):
         default_factory=dict, description="alternative name of a fact for users, to its name"
     )
     wheels: tuple[Wheel, ...] = Field(min_length=1)
+    filter_names: dict[str, str] = Field(
+        default_factory=dict,
+        description="filters by their usual name, case-insensitive: as in the headers without component ids, those "
+        "of several wheels joined by &",
+    )
     kinds: tuple[Choice, ...] = Field(min_length=1, description="kind of a frame")
     lamp: tuple[Choice, ...] = Field(default=(), description="whether the lamp of a flat was on or off")
     guiding: Guiding | None = None
@@ -265,6 +215,10 @@ class Instrument(Recognition, TableModel):
         default=(), description="header values that the frames of a set of darks or flats have in common"
     )
     bands: dict[str, Band] = Field(min_length=1)
+    zero_points: tuple[ZeroPoints, ...] = Field(
+        default=(),
+        description="nominal zero points; the first entry that matches a frame and has its band is used",
+    )
     same: dict[ProductKind, tuple[str, ...]] = Field(
         default_factory=dict,
         description="facts that frames and products of a kind share; default: those of the kind",
@@ -303,7 +257,9 @@ class Instrument(Recognition, TableModel):
                     raise ValueError(
                         f"same.{kind.name} names {name!r}, which is not a fact; facts are {', '.join(known)}"
                     )
-            lacking = [name for name in _needed(kind) if getattr(self.windows[kind.name], name) is None]
+            lacking = [
+                name for name in needed_windows(kind) if getattr(self.windows[kind.name], name) is None
+            ]
             if lacking:
                 raise ValueError(f"windows.{kind.name} lacks {', '.join(lacking)}")
         for name, fact in self.facts.items():
@@ -315,10 +271,13 @@ class Instrument(Recognition, TableModel):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{what} has {name!r}, which is not a fact")
-        for mode in self.detector.modes:
-            for name in mode.when:
-                if name not in known:
-                    raise ValueError(f"a mode of the detector compares {name!r}, which is not a fact")
+        for what, used in (
+            ("a mode of the detector compares", {name for mode in self.detector.modes for name in mode.when}),
+            ("an entry of zero_points compares", {name for entry in self.zero_points for name in entry.when}),
+            ("offsets.unless compares", set(self.offsets.unless)),
+        ):
+            for name in sorted(used - set(known)):
+                raise ValueError(f"{what} {name!r}, which is not a fact")
         values = {choice.value for choice in self.kinds} - set(get_args(FrameKind))
         if values or not {choice.value for choice in self.lamp} <= {"on", "off"}:
             raise ValueError("kinds must be dark, flat, object, arc or bpm, and lamp must be on or off")
@@ -380,6 +339,19 @@ class Instrument(Recognition, TableModel):
             return next((name for choice in self.kinds for name in choice.when if name.isupper()), "")
         return self.facts[fact].keywords[0] if fact in self.facts else fact
 
+    def filter_of(self, filter_id: str) -> str:
+        """Return the name of a filter from that with component ids: ``Y_G0811`` is ``Y``."""
+        plain = "&".join(self.without_component(part) for part in filter_id.split("&"))
+        usual = {name.casefold(): value for name, value in self.filter_names.items()}
+        return usual.get(plain.casefold(), plain)
+
+    def zero_point(self, facts: Mapping[str, Any]) -> float | None:
+        """Return the nominal zero point for a frame with these facts, mag; None if the table has none.
+
+        It is the magnitude of a star of 1 electron per second at airmass 1.
+        """
+        return zero_point(self.zero_points, facts)
+
     def without_component(self, name: str) -> str:
         """Drop a component id from a name."""
         return re.sub(self.component, "", name) if self.component else name
@@ -391,8 +363,3 @@ _LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "exposure_time": ("exposure", "s"), "ra": ("right ascension", "deg"), "dec": ("declination", "deg"),
     "poffset": ("offset P", "arcsec"), "qoffset": ("offset Q", "arcsec"), "pa": ("position angle", "deg"),
 }  # fmt: skip
-
-
-def fits(value: Any, patterns: Patterns) -> bool:
-    """Return whether a value matches any of the patterns, ignoring case."""
-    return any(fnmatchcase(str(value).upper(), pattern.upper()) for pattern in patterns)

@@ -11,7 +11,8 @@ from imaging.errors import FrameError
 from imaging.instruments import catalogue
 from imaging.instruments.conversions import optional_angle
 from imaging.instruments.exposure_start import FIRST_DAY, LAST_DAY, Start, Written, exposure_start
-from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value, fits
+from imaging.instruments.header_rules import fits
+from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value
 from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.sections import section_of_pixels
 from imaging.instruments.time_texts import parse_moment
@@ -79,8 +80,7 @@ def facts_in(
     keys = Keywords(primary, name)
     facts: dict[str, Any] = {"instrument": instrument.name}
     facts["filter_id"] = filters_in(instrument, keys)
-    parts = facts["filter_id"].split("&")
-    facts["filter"] = "&".join(instrument.without_component(part) for part in parts)
+    facts["filter"] = instrument.filter_of(facts["filter_id"])
     facts["kind"] = kind or _kind(instrument, keys, facts)
     is_mask = facts["kind"] == "bpm"
     for fact in instrument.fact_names:
@@ -106,6 +106,8 @@ def facts_in(
     if quirks is not None:
         facts = quirks(keys, facts)
     _check_numbers(instrument, keys, facts)
+    if not is_mask:
+        keys.notes += instrument.detector.notes(facts)
     facts["header_notes"] = tuple(dict.fromkeys((*keys.notes, *start.notes)))
     return facts
 
@@ -160,6 +162,9 @@ def value_of(
     keyword = next((one for one in spec.keywords if keys.found(one) is not None), spec.keywords[0])
     if fact == "exposure_time":
         return _exposure_time(keys, keyword, spec, mask=mask)
+    if spec.corners is not None:
+        stated = spec.section(keys, spec.keywords, instrument.detector.shape)
+        return instrument.section if stated is None else stated
     if fact == "section" and spec.default is None:
         return _first_text(keys, spec.keywords, instrument.section, compared=True)
     return _read(keys, keyword, fact, spec, instrument)
@@ -196,12 +201,29 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
         if not low <= number <= high:
             raise keys.error(keyword, keys.found(keyword), f"a number from {low:g} to {high:g}")
         return number
+    if spec.levels:
+        return spec.level(keys, keyword)
     compared = any(fact in names for names in instrument.same.values())
     default = None if spec.default is None else str(spec.default)
+    if spec.choices:
+        return _choice(keys, spec, default, instrument)
     text = _first_text(keys, spec.keywords, default, compared=compared)
     plain = instrument.without_component(text) if spec.plain else text
     others = {name.casefold(): value for name, value in spec.values.items()}
     return others.get(plain.casefold(), plain)
+
+
+def _choice(keys: Keywords, spec: Fact, default: str | None, instrument: Instrument) -> str:
+    """Return the value that the texts of several keywords choose; without a match, the default."""
+    own = _first_text(keys, spec.keywords, "", compared=True)
+    for keyword in {keyword for choice in spec.choices for keyword in choice.when}:
+        _first_text(keys, (keyword,), "", compared=True)  # one that cannot be read is no other value
+    chosen = spec.chosen(keys, instrument.without_component(own) if spec.plain else own, default)
+    if chosen is None:
+        known = dict.fromkeys(pattern for choice in spec.choices for pattern in sum(choice.when.values(), ()))
+        found = ", ".join(str(keys.found(keyword)) for keyword in spec.keywords)
+        raise keys.error(" + ".join(spec.keywords), found, f"some of {', '.join(known)}")
+    return chosen
 
 
 def _first_text(
@@ -239,13 +261,15 @@ def _exposure_time(keys: Keywords, keyword: str, spec: Fact, *, mask: bool) -> f
 
 def filters_in(instrument: Instrument, keys: Keywords) -> str:
     """Return the filters of all wheels with their component ids, or Open."""
-    found = []
+    found: list[str] = []
+    blockers: list[str] = []
     for wheel in instrument.wheels:
         value = _first_text(keys, wheel.keywords, wheel.default, compared=True)
+        wheel.check(keys, wheel.keywords[0], value)
         ignored = any(fnmatchcase(value, pattern) for pattern in wheel.ignore)
         if not ignored and instrument.without_component(value).lower() != "open":
-            found.append(value)
-    return "&".join(found) or "Open"
+            (blockers if fits(value, wheel.blockers) else found).append(value)
+    return "&".join(found or blockers) or "Open"
 
 
 def _kind(instrument: Instrument, keys: Keywords, facts: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from imaging.errors import FrameError, NirflowError
 from imaging.frames.facts import FrameFacts, facts_from_headers, processing
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.pixel_state import PixelState
-from imaging.instruments.detector import Persistence, wanted_shape
+from imaging.instruments.detector import Persistence, wanted_shapes
 from imaging.io.compressed import compression, digest_as_is, reading, unpack
 from imaging.io.raw_file import (
     UNFORESEEN,
@@ -188,6 +188,8 @@ def examine(
                     seen = further
             if reason := facts.unfit():
                 seen = seen.excluded(reason)
+            elif check.first_frames == "leave_out" and (reason := facts.first_frame()):
+                seen = seen.excluded(reason, "To use it: --set check.first_frames=use")
         return seen
     except OSError as error:
         return replace(seen, verdict="unreadable", reason=error.strerror or str(error))
@@ -229,7 +231,7 @@ def _headers(seen: Examination, check: CheckParameters, known: Known | None) -> 
         yield replace(seen, verdict="product", reason=reason, remedy=remedy)
         return
     check_one_image(facts.name, layout.images)
-    wanted = wanted_shape(check.shape, facts.table.detector)
+    wanted = wanted_shapes(check.shape, facts.table.detector)
     check_shape(layout.primary if layout.image is None else layout.image, facts.name, wanted)
 
 

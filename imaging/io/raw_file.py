@@ -17,7 +17,7 @@ from imaging.frames.file_names import plain_name
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.pixel_state import PixelState
 from imaging.header import Header
-from imaging.instruments.detector import WantedShape, wanted_shape
+from imaging.instruments.detector import WantedShape, wanted_shapes
 from imaging.io.announced import check_tile_headers, unpacked_header
 from imaging.io.assembly.assembled import AssembledPixels
 from imaging.io.assembly.parts import n_arrays, parts_of
@@ -168,7 +168,7 @@ def open_raw(
                 name, f"a processed {facts.product_kind or 'frame'}, not a raw frame",
                 remedy="Provide it as a calibration (--use, or nirflow cal add).",
             )  # fmt: skip
-        image = _only_image(name, images, wanted_shape(shape, facts.table.detector))
+        image = _only_image(name, images, wanted_shapes(shape, facts.table.detector))
         if parts is None:
             return RawFile(path, file, image, facts, sha256)
         detector, of_arrays = facts.table.detector, [stored[k] for k in parts.images]
@@ -332,7 +332,7 @@ def check_fractions(name: str, state: PixelState, saturation: int, check: CheckP
         )  # fmt: skip
 
 
-def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> None:
+def check_shape(header: Header, name: str, shapes: Sequence[tuple[int, int]] | None) -> None:
     """Refuse an image without the rows and columns of a frame, from its header alone.
 
     Parameters
@@ -341,8 +341,8 @@ def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> Non
         Header of the image.
     name
         The frame's name, for the error.
-    shape
-        Required rows and columns of the image; None accepts any two axes.
+    shapes
+        Rows and columns that the image may have; None accepts any two axes.
 
     Raises
     ------
@@ -352,8 +352,8 @@ def check_shape(header: Header, name: str, shape: tuple[int, int] | None) -> Non
     found = image_shape(header)
     if not found:
         raise _no_image(name)
-    if len(found) != 2 or (shape is not None and found != shape):
-        expected = f"{shape[0]} x {shape[1]}" if shape else "rows x columns"
+    if len(found) != 2 or (shapes is not None and found not in shapes):
+        expected = " or ".join(f"{rows} x {columns}" for rows, columns in shapes or ()) or "rows x columns"
         raise FrameError(
             name, f"the image has the shape {' x '.join(map(str, found))}, expected {expected}",
             remedy="Leave the file out; nirflow reduces full frames.",
@@ -377,9 +377,9 @@ def _no_image(name: str) -> FrameError:
     )  # fmt: skip
 
 
-def _only_image(name: str, images: list[Hdu], shape: tuple[int, int] | None) -> Hdu:
+def _only_image(name: str, images: list[Hdu], shapes: Sequence[tuple[int, int]] | None) -> Hdu:
     if not images:
         raise _no_image(name)
     check_one_image(name, [hdu.extname for hdu in images])
-    check_shape(images[0].header, name, shape)
+    check_shape(images[0].header, name, shapes)
     return images[0]

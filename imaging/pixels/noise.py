@@ -52,6 +52,8 @@ class NoiseModel:
         Number of exposures that were added.
     nonlinearity
         Coefficients of the correction for non-linearity, on electrons per coadd.
+    time_scale
+        Part of the correction that scales charge to the exposure time; see `imaging.instruments.detector.Readout`.
     """
 
     read_noise: float
@@ -59,12 +61,15 @@ class NoiseModel:
     pedestal: float = 0.0
     coadds: int = 1
     nonlinearity: Polynomial = (1.0, 0.0, 0.0)
+    time_scale: float = 1.0
 
     @classmethod
     def of(cls, facts: FrameFacts, pedestal: float = 0.0) -> NoiseModel:
         """Return the model for a frame's read mode."""
         readout = facts.readout
-        return cls(readout.read_noise, readout.gain, pedestal, facts.coadds, readout.nonlinearity)
+        return cls(
+            readout.read_noise, readout.gain, pedestal, facts.coadds, readout.nonlinearity, readout.time_scale
+        )
 
     @property
     def floor(self) -> float:
@@ -84,8 +89,8 @@ class NoiseModel:
             Level of each pixel, all coadds, preferably that of a stack, which has little noise.
         linearised
             Whether the level is corrected for non-linearity. The electrons in a pixel are Poisson, so the
-            shot noise variance of a corrected value is that value; noise added after the pixel (read noise,
-            rounding) is stretched by the correction's slope.
+            shot noise variance of a corrected value is that value (times the scale to the exposure time); noise
+            added after the pixel (read noise, rounding) is stretched by the correction's slope.
         """
         shot = np.maximum(electrons - np.float32(self.pedestal), 0)
         if not linearised:
@@ -93,7 +98,7 @@ class NoiseModel:
         one = electrons * np.float32(1 / self.coadds)
         c1, c2, c3 = self.nonlinearity
         slope = np.float32(c1) + np.float32(2 * c2) * one + np.float32(3 * c3) * one * one
-        return shot + np.float32(self.floor) * slope * slope
+        return shot * np.float32(self.time_scale) + np.float32(self.floor) * slope * slope
 
 
 class Pedestal(Metrics):

@@ -52,7 +52,7 @@ def _target(frame: AlignInput, base: AlignInput) -> tuple[float, float]:
     offsets, scale = frame.facts.table.offsets, base.facts.readout.pixel_scale
     moved = {"p": frame.facts.poffset, "q": frame.facts.qoffset}
     # A star moves on the detector by the offsets.
-    sx, sy = offsets.signs(frame.facts.inport)
+    sx, sy = offsets.signs(frame.facts.values)
     return (
         (frame.shape[1] - 1) / 2 + sx * moved[offsets.x[-1]] / scale,
         (frame.shape[0] - 1) / 2 + sy * moved[offsets.y[-1]] / scale,

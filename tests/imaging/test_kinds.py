@@ -80,7 +80,7 @@ COMPARED: dict[str, str] = {
     "imaging/frames/sequences.py": "raw frames in sequences",
     "imaging/frames/windows.py": "raw frames in groups",
     "imaging/instruments/examination.py": "raw frames: lamps",
-    "imaging/instruments/f2.py": "files without the header of a frame",
+    "imaging/instruments/quirks/f2.py": "files without the header of a frame",
     "imaging/instruments/instrument.py": "raw flats also share what a common dark requires",
     "imaging/instruments/reading.py": "files without the header of a frame",
     "imaging/simulator/headers.py": "roles of simulated raw frames",

@@ -230,10 +230,10 @@ def test_compression_is_blamed_for_compressed_files_only(
 def test_the_shape_is_checked_from_the_header_alone(write_raw: WriteRaw) -> None:
     _, extension = read_headers(write_raw())
     assert extension is not None
-    check_shape(extension, "S1.fits", (40, 48))
+    check_shape(extension, "S1.fits", [(40, 48)])
     check_shape(extension, "S1.fits", None)
     with pytest.raises(FrameError, match=r"S1\.fits: the image has the shape 40 x 48, expected 48 x 40"):
-        check_shape(extension, "S1.fits", (48, 40))
+        check_shape(extension, "S1.fits", [(48, 40)])
     with pytest.raises(FrameError, match="no image extension"):
         check_shape(Header({"NAXIS": 0}), "S1.fits", None)
 

@@ -31,8 +31,9 @@ def _no_trial(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_tables_are_listed(nirflow: Nirflow) -> None:
-    (first,) = json.loads(nirflow("instruments", "--json").stdout)
+    first, second = json.loads(nirflow("instruments", "--json").stdout)
     assert (first["name"], first["title"], first["origin"]) == ("F2", "FLAMINGOS-2", "nirflow")
+    assert (second["name"], second["origin"]) == ("NIRI", "nirflow")
     assert "FLAMINGOS-2" in nirflow("instruments").stdout
 
 
@@ -49,7 +50,9 @@ def test_a_table_of_the_settings_is_listed_and_reads_frames(
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
     listed = json.loads(run("instruments", "--json").stdout)
-    assert [(one["name"], one["origin"]) for one in listed] == [("F2", "nirflow"), ("MYCAM", "settings")]
+    assert [(one["name"], one["origin"]) for one in listed] == [
+        ("F2", "nirflow"), ("NIRI", "nirflow"), ("MYCAM", "settings"),
+    ]  # fmt: skip
     selected = run("select", frame, "--where", "cam == 'wide' and camera == 'wide' and well < -0.5")
     assert selected.stdout.strip() == str(frame), selected.stderr
     config.write_text('instruments = ["mycam.toml"]\n')
