@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from imaging.instruments.conversions import Conversion, Recognition, SkyOffsets
+from imaging.instruments.conversions import Adaptation, Conversion, SkyOffsets
 from imaging.instruments.detector import Detector
 from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_FRAMES, KINDS, FrameKind, Kind, ProductKind
@@ -220,7 +220,7 @@ def _needed(kind: Kind) -> tuple[WindowName, ...]:
     return (*needed, "wait", "serve")
 
 
-class Instrument(Recognition, TableModel):
+class Instrument(Adaptation, TableModel):
     """One instrument."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name in facts and products")
