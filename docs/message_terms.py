@@ -187,6 +187,7 @@ TERMS: Final[dict[str, str]] = {
 }
 #: Names that have another meaning in one module: by its path and the name.
 ELSEWHERE: Final[dict[tuple[str, str], str]] = {
+    ("nirflow/commands/check.py", "image"): "file",
     ("imaging/registration/placement.py", "headers"): "the telescope's offsets",
     ("tasks/support/parameters.py", "possible"): "the possible ones",
     ("imaging/io/assembly/parts.py", "key"): "detector.arrays.n",
