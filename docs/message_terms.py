@@ -186,6 +186,9 @@ TERMS: Final[dict[str, str]] = {
 }
 #: Names that have another meaning in one module: by its path and the name.
 ELSEWHERE: Final[dict[tuple[str, str], str]] = {
+    ("nirflow/commands/check.py", "image"): "file",
+    ("imaging/registration/placement.py", "headers"): "the telescope's offsets",
+    ("tasks/support/parameters.py", "possible"): "the possible ones",
     ("imaging/io/assembly/parts.py", "key"): "detector.arrays.n",
     ("imaging/detrend/rows_in_place.py", "flat"): "file",
     ("calib_store/curation/certify.py", "first"): "the reason against it",

@@ -34,7 +34,7 @@ from tasks.extended_source import find_extended_source
 from tasks.sky import SkyPass
 from tasks.stack_record import alignment_table, persistence_figures, source_table, stack_cards
 from tasks.support.decorator import step_task
-from tasks.support.parameters import ReductionParameters
+from tasks.support.parameters import ReductionParameters, for_instrument
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
 from tasks.support.scratching import planes_of
 from tasks.support.sky_notes import sky_warnings
@@ -115,7 +115,8 @@ def science_recipe(
 
 
 def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionParameters:
-    """Return the parameters with the decisions that depend on the size of a group."""
+    """Return the parameters with those of the group's instrument, and the decisions that depend on its size."""
+    parameters = for_instrument(parameters, group.frames.frames[0].facts.table)
     return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
 
 

@@ -62,11 +62,15 @@ class SkyOffsets(BaseModel):
         return found
 
 
-class Recognition(BaseModel):
-    """How a header names the instrument."""
+class Adaptation(BaseModel):
+    """How an instrument is recognised, and how its frames are reduced unless the user decides otherwise."""
 
     named_by: tuple[str, ...] = Field(
         default=(), description="keywords that have the instrument's name, next to INSTRUME"
+    )
+    steps: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="parameters of the steps of science frames that replace the general defaults",
     )
 
 

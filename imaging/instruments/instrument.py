@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imaging.instruments.conversions import Conversion, Recognition, SkyOffsets
+from imaging.instruments.conversions import Adaptation, Conversion, SkyOffsets
 from imaging.instruments.detector import Detector
 from imaging.instruments.header_rules import (
     FactRules,
@@ -165,7 +165,7 @@ class Band(TableModel):
     flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
 
 
-class Instrument(Recognition, TableModel):
+class Instrument(Adaptation, TableModel):
     """One instrument."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,30}$", description="name in facts and products")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.products.astropy_hdus import to_ccd
 from imaging.products.product_file import read_product
 
@@ -12,7 +14,16 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData
 
 
-def read_ccd(path: Path | str, *, uncertainty: Literal["variance", "std"] = "variance") -> CCDData:
+#: All bits of a DQ plane.
+_ALL_BITS: Final = 0xFFFF
+
+
+def read_ccd(
+    path: Path | str,
+    *,
+    uncertainty: Literal["variance", "std"] = "variance",
+    ignore: int | str | Iterable[int | str] = (),
+) -> CCDData:
     """Return a product (ours or DRAGONS') as CCDData with a mask of the unusable pixels only.
 
     Parameters
@@ -22,6 +33,9 @@ def read_ccd(path: Path | str, *, uncertainty: Literal["variance", "std"] = "var
     uncertainty
         ``variance`` as in the file; ``std`` for software that takes only standard deviations and ignores
         variances (photutils).
+    ignore
+        DQ bits that do not mask a pixel, by number or name (`imaging.pixels.dq.DQ`): ``"SATURATED"``, ``4``, or
+        several, ``("OVERLAP", 64)``. Those of a measured pixel (non-linear) never do.
 
     Returns
     -------
@@ -29,12 +43,23 @@ def read_ccd(path: Path | str, *, uncertainty: Literal["variance", "std"] = "var
         With unit, uncertainty, mask (unusable pixels), flags (all DQ bits), the celestial WCS, and the cards of
         both headers as meta.
 
+    Raises
+    ------
+    ValueError
+        If a name or number is not that of DQ bits.
+
     Notes
     -----
     ``CCDData.read(path, hdu="SCI", hdu_uncertainty="VAR", hdu_mask="DQ")`` also reads our products; its mask
     contains every pixel with any bit, including non-linear ones.
     """
+    ignored = _bits(ignore)
     ccd = to_ccd(read_product(Path(path)))
+    if ignored:
+        from astropy.nddata import bitfield_to_boolean_mask
+
+        measured = ~int(UNUSABLE) & _ALL_BITS
+        ccd.mask = bitfield_to_boolean_mask(ccd.flags, ignore_flags=measured | ignored)
     if uncertainty == "std":
         from astropy.nddata import StdDevUncertainty
 
@@ -42,3 +67,18 @@ def read_ccd(path: Path | str, *, uncertainty: Literal["variance", "std"] = "var
     elif uncertainty != "variance":
         raise ValueError(f"uncertainty is variance or std, not {uncertainty!r}")
     return ccd
+
+
+def _bits(names: int | str | Iterable[int | str]) -> int:
+    """Return the sum of DQ bits, by number or name."""
+    found = 0
+    for one in (names,) if isinstance(names, (int, str)) else names:
+        name = one.strip().upper() if isinstance(one, str) else ""
+        if name in DQ.__members__:
+            found |= int(DQ[name])
+        elif not isinstance(one, str) and 0 <= one <= _ALL_BITS:
+            found |= int(one)
+        else:
+            known = ", ".join(f"{bit.name} ({bit.value})" for bit in DQ)
+            raise ValueError(f"{one!r} is not a bit of DQ; the bits are {known}")
+    return found

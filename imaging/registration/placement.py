@@ -107,7 +107,7 @@ def _by_headers(
     # The transform of the headers, without a rotation or scale that moves no corner noticeably.
     shift = priors.shift_at_centre(start, frame.shape)
     start = believed(turned, frame.shape).then(shift)
-    few = _few_stars(frame, stars, others, start, near, parameters) if prior.wcs is not None else None
+    few = _few_stars(frame, stars, others, start, near, parameters)
     transform, reach = (few.transform, 2 * parameters.tolerance) if few else (start, near)
     if few and priors.distance_at_centre(few.transform, prior.telescope, frame.shape) > near:
         return "its few stars agree with its world coordinates, but not with the telescope's offsets"
@@ -116,10 +116,12 @@ def _by_headers(
         return problem
     present = f"{counted(len(stars), 'star')} to match, {len(others)} in the reference"
     if few:
+        both = "its world coordinates and the telescope's offsets"
+        headers = both if prior.wcs is not None else "the telescope's offsets"
         return entry(
             frame, transform, rms=few.rms, uncertainty=few.uncertainty, n_matched=few.n,
             flux_scale=few.flux.ratio, flux_error=few.flux.error, found_by="few stars",
-            reason=f"only {few.n} stars match, but its world coordinates and the telescope's offsets agree with them",
+            reason=f"only {counted(few.n, 'star')} to match, but {headers} agree",
         )  # fmt: skip
     if min(len(stars), len(others)) > _FEW:
         return "its many stars do not confirm its headers"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from imaging.calibrations.compare import GateParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
+from imaging.errors import NirflowError
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.groups import GroupParameters
+from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.parameters import StepParameters
 from imaging.registration.align import AlignParameters
@@ -78,3 +80,39 @@ STEPS: dict[str, type[StepParameters]] = {
     name: field.annotation  # type: ignore[misc]
     for name, field in ReductionParameters.model_fields.items()
 }
+
+#: Steps whose defaults a table of an instrument may replace: those of science frames.
+OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+
+
+def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:
+    """Return the parameters with those of an instrument's table in place of general defaults.
+
+    A value that differs from the general default is the user's, and stays.
+
+    Raises
+    ------
+    NirflowError
+        If the table names a step or parameter that does not exist, or an invalid value.
+    """
+    found: dict[str, StepParameters] = {}
+    for step, values in table.steps.items():
+        if step not in OF_SCIENCE:
+            raise _wrong(table, f"steps.{step} is not a step of science frames", ", ".join(OF_SCIENCE))
+        model = STEPS[step]
+        given, usual = getattr(parameters, step), model()
+        try:
+            model.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            key = ".".join(map(str, (step, *first["loc"])))
+            raise _wrong(table, f"steps.{key}: {first['msg']}", "nirflow params lists them") from error
+        own = {name: value for name, value in values.items() if getattr(given, name) == getattr(usual, name)}
+        found[step] = model.model_validate(given.model_dump() | own)
+    return parameters.model_copy(update=found) if found else parameters
+
+
+def _wrong(table: Instrument, problem: str, possible: str) -> NirflowError:
+    return NirflowError(
+        f"The table of {table.name} is wrong: {problem} ({possible}).", remedy="Correct [steps] in the table."
+    )

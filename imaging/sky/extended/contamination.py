@@ -142,7 +142,9 @@ def contaminate(
     plane = np.stack([np.ones(y.size), x.ravel(), y.ravel()], axis=1)
     for i in subset:
         chosen = pointings.chosen[i]
-        sky = _sky(lights[chosen], 1.0 - masks[chosen], noise, clip)
+        # A frame without sky frames had its own smooth background subtracted, here the plane below.
+        none = np.zeros(lit.shape)
+        sky = _sky(lights[chosen], 1.0 - masks[chosen], noise, clip) if chosen.any() else none
         free = np.where(lit & (masks[i] < _HIDDEN), 1.0 - masks[i], 0.0)
         sky += (plane @ _plane((lights[i] - sky).ravel(), free.ravel(), plane, noise)).reshape(lit.shape)
         deposit(np.where(lit, sky, 0.0), lit, places[i], total, weight)

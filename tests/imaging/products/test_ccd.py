@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import ccdproc
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from astropy.nddata import CCDData, StdDevUncertainty, VarianceUncertainty
 from photutils.aperture import CircularAperture, aperture_photometry
 from small_products import Write
 
-from imaging.pixels.dq import UNUSABLE
+from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.products.ccd import read_ccd
 
@@ -29,6 +32,25 @@ def test_variance_or_standard_deviation(write: Write, image: Image) -> None:
     assert (variance.unit, deviation.unit) == (u.electron**2, u.electron)
     with pytest.raises(ValueError, match="variance or std, not 'error'"):
         read_ccd(path, uncertainty="error")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bit", [one for one in DQ if one & UNUSABLE])
+def test_an_ignored_bit_does_not_mask(write: Write, image: Image, bit: DQ) -> None:
+    flagged = image.dq.copy()
+    flagged[5, 5:8] = [bit, bit | DQ.NON_LINEAR, bit | (DQ.SATURATED if bit != DQ.SATURATED else DQ.NO_DATA)]
+    path = write(what=dataclasses.replace(image, dq=flagged))
+    assert read_ccd(path).mask[5, 5:8].tolist() == [True, True, True]
+    for ignore in (bit.name, str(bit.name).lower(), int(bit), (bit,)):
+        ccd = read_ccd(path, ignore=ignore)  # type: ignore[arg-type]
+        assert ccd.mask[5, 5:8].tolist() == [False, False, True]
+        np.testing.assert_array_equal(ccd.flags[5, 5:8], flagged[5, 5:8])
+    assert not read_ccd(path, ignore=("SATURATED", 16, bit)).mask[5, 5:8].any()
+
+
+@pytest.mark.parametrize("wrong", ["SATURATION", -1, 1 << 16, ("SATURATED", "4")])
+def test_what_is_no_bit_is_refused(write: Write, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"not a bit of DQ; the bits are BAD_PIXEL \(1\), NON_LINEAR \(2\)"):
+        read_ccd(write(), ignore=wrong)
 
 
 def test_photutils_uses_the_deviations_and_leaves_out_only_unusable_pixels(

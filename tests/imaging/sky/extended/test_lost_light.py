@@ -113,3 +113,14 @@ def test_frames_of_another_field_do_not_count():
     assert alone is not None
     assert found is not None
     assert found.losses == pytest.approx(alone.losses, rel=0.15)
+
+
+def test_a_frame_with_its_own_smooth_background_is_one_of_the_group():
+    seen = observe(np.random.default_rng(9), grid(20.0), exponential(33.0))
+    usual = find(seen.group)
+    chosen = seen.group.pointings.chosen.copy()
+    chosen[0] = False
+    found = find(replace(seen.group, pointings=Pointings(seen.group.pointings.shifts, chosen)))
+    assert usual is not None
+    assert found is not None
+    assert found.losses.halo == pytest.approx(usual.losses.halo, rel=0.3)
