@@ -1,1 +1,1 @@
-"""What is read from headers of real files against what their observatory's archive says of them."""
+"""Facts read from headers of real files, compared with the records of their archive."""

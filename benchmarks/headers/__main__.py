@@ -1,6 +1,6 @@
 """``python -m benchmarks.headers FOLDER``: facts of real files, compared with the record of their archive.
 
-FOLDER has the headers of files as texts (.txt) and beside each the archive's record (.json). The exit code is 1 if a
+FOLDER has the headers of files as texts (.txt) and next to each the archive's record (.json). The exit code is 1 if a
 difference is not explained.
 """
 

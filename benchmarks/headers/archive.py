@@ -31,7 +31,7 @@ class ArchiveFile:
     text
         The file with its headers: a line ``== HDU n`` before the cards of each HDU.
     record
-        What the archive says of it; None for what it does not say.
+        The archive's record of it; None for an unknown value.
     """
 
     text: Path
@@ -88,7 +88,7 @@ def archive_files(folder: Path) -> list[ArchiveFile]:
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If no file has one.
     """
     found = [
         ArchiveFile(text, json.loads(text.with_suffix(".json").read_text()))
@@ -96,5 +96,7 @@ def archive_files(folder: Path) -> list[ArchiveFile]:
         if text.with_suffix(".json").exists()
     ]
     if not found:
-        raise FileNotFoundError(f"{folder} has no header (.txt) with the archive's record (.json) beside it.")
+        raise FileNotFoundError(
+            f"{folder} has no header (.txt) with the archive's record (.json) next to it."
+        )
     return found

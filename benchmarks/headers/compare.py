@@ -187,7 +187,7 @@ def _same_section(mine: str, theirs: str) -> bool:
     return mine == theirs or (mine in _FULL and theirs in _FULL)
 
 
-#: What an archive's record says of a fact, if it is not the value itself.
+#: The value of a fact in an archive's record, where it is not one field of it.
 _DERIVED: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "kind": kind_of, "position, arcsec off": lambda record: 0.0,
 }  # fmt: skip

@@ -65,7 +65,7 @@ def _names_without_its_own(seen: Seen, ours: str, archive: str) -> bool:
 EXPLAINED: Final[Mapping[str, tuple[tuple[str, Fits], ...]]] = {
     "fate": (
         (
-            "the first frame of an observation is bad and left out by default; the archive does not say so",
+            "the first frame of an observation is bad and left out by default; the archive does not mark it",
             lambda seen, ours, archive: ours == "excluded: first frame of" and archive == "usable",
         ),
         (

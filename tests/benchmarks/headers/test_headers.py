@@ -120,7 +120,7 @@ def test_facts_agree_and_differences_are_explained(
     assert "both mean imaging" in differ["disperser"]
     assert facts["fate"]["ours"] == "usable"
     assert facts["exposure, s"]["ours"] == "45.003"
-    assert "coadds" not in facts  # the archive does not say
+    assert "coadds" not in facts  # unknown to the archive
     assert float(facts["position, arcsec off"]["ours"]) < 0.1
 
 
