@@ -223,10 +223,8 @@ class FrameFacts(BaseModel):
         pattern = self.table.unfit.first_of_observation
         if pattern is None or not re.search(pattern, self.data_label):
             return None
-        return (
-            f"the first frame of an observation, which is bad in data of {self.instrument} "
-            f"({self.table.keyword('data_label')} = {self.data_label!r})"
-        )
+        keyword = self.table.keyword("data_label")
+        return f"the first frame of an observation, by {keyword}, which is bad in data of {self.instrument}"
 
 
 def facts_from_headers(

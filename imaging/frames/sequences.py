@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import shared
 from imaging.frames.nights import check_night
+from imaging.instruments import catalogue
 from imaging.kinds import CALIBRATION_FRAMES, CalibrationFrame, ProductKind
 
 SequenceKind = Literal["science", CalibrationFrame]
@@ -54,6 +55,10 @@ class Sequence(BaseModel):
         else:
             return None
         band = "" if kind == "dark" else facts.filter
+        if (
+            facts.instrument != catalogue.instruments()[0].name
+        ):  # sequences of the first table keep their names
+            common |= {"instrument": facts.instrument}
         digest = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()[:8]
         return cls(
             name=".".join(filter(None, (str(facts.night), kind, _plain(band), digest))),

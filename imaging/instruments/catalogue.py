@@ -15,6 +15,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from imaging.errors import NirflowError
+from imaging.instruments.checking.table_checks import check_table
+from imaging.instruments.checking.table_errors import TableError, located, problems
 from imaging.instruments.instrument import Instrument
 from imaging.instruments.own_tables import OWN_TABLES
 from imaging.instruments.site import Site
@@ -207,7 +209,7 @@ def read_table(path: Path) -> Instrument:
     Raises
     ------
     NirflowError
-        If it cannot be read or is invalid; the error names the file and the key.
+        If it cannot be read or is invalid; the error names the file, the line and the key.
     """
     remedy = "Compare it with docs/instruments.md, and test it: nirflow instruments check TABLE FILES."
     try:
@@ -215,19 +217,22 @@ def read_table(path: Path) -> Instrument:
             text = file.read(_LARGEST + 1)
         if len(text) > _LARGEST:
             raise NirflowError(f"{path} is too large for a table of an instrument.", remedy=remedy)
-        given = tomllib.loads(text.decode())
+        decoded = text.decode()
+        given = tomllib.loads(decoded)
     except OSError as error:
         raise NirflowError(f"{path} cannot be read: {error.strerror or error}.", remedy=remedy) from error
     except (ValueError, RecursionError) as error:
         raise NirflowError(f"{path} is not valid TOML: {error}.", remedy=remedy) from error
     try:
-        return Instrument.model_validate(given)
+        table = Instrument.model_validate(given)
+        check_table(table)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the table"
         raise NirflowError(
-            f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}.", remedy=remedy
+            f"{path}: {problems(decoded, given, error, Instrument)}.", remedy=remedy
         ) from error
+    except TableError as error:
+        raise NirflowError(f"{path}: {located(decoded, error.place, str(error))}.", remedy=remedy) from error
+    return table
 
 
 @cache
@@ -255,6 +260,16 @@ def _tables() -> tuple[Table, ...]:
                     remedy="Remove one of them from the settings, or uninstall the package.",
                 )
             taken[name] = table
+    types: dict[str, Table] = {}
+    for table in found:
+        for fact in table.instrument.own_facts:
+            other = types.setdefault(fact, table)
+            if other.instrument.facts[fact].type != table.instrument.facts[fact].type:
+                raise NirflowError(
+                    f"{other.source} and {table.source} give the fact {fact!r} different types, "
+                    f"{other.instrument.facts[fact].type} and {table.instrument.facts[fact].type}.",
+                    remedy="Give it another name in one of them.",
+                )
     return tuple(found)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imaging.errors import FrameError
 from imaging.header import text_of
-from imaging.instruments.instrument import Instrument
+from imaging.instruments.instrument import Fact, Instrument
 from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.reading import facts_in, filters_in, lamp_in, value_of
 from imaging.kinds import CALIBRATION_FRAMES, KINDS
@@ -62,6 +62,11 @@ def read_facts(
         found = [FactRead("filter_id", wheels, filters_in(instrument, keys))]
     except FrameError as error:
         found = [FactRead("filter_id", error.keyword or wheels, error.found, error.reason)]
+    named = str(primary.get("INSTRUME") or "").strip()
+    if named and named not in (instrument.name, *instrument.aliases):
+        found.insert(
+            0, FactRead("instrument", "INSTRUME", named, f"the frame is not one of {instrument.name}")
+        )
     for fact in instrument.fact_names:
         spec = instrument.facts.get(fact)
         if spec is None:
@@ -69,7 +74,7 @@ def read_facts(
             continue
         header = (extension or {}) if spec.extension else primary
         present = [keyword for keyword in spec.keywords if header.get(keyword) is not None]
-        keyword = present[0] if present else f"default; {' or '.join(spec.keywords)} is missing"
+        keyword = _keywords(spec, present) if present else f"default; {' or '.join(spec.keywords)} is missing"
         unread = [
             (k, text) for k in spec.keywords if (text := text_of(header, k)) is not None and not present
         ]
@@ -82,13 +87,22 @@ def read_facts(
         facts = facts_in(instrument, primary, extension, name)
     except FrameError as error:
         return [*found, FactRead("kind", error.keyword or "", error.found, error.reason)]
+    found = [
+        one if one.value == facts[one.fact] else replace(one, keywords=_CHANGED, value=facts[one.fact])
+        for one in found
+    ]
     readout = instrument.detector.readout(facts)
     is_flat = facts["kind"] == "flat"
     lamp = lamp_in(instrument, primary, facts) if is_flat else None
     dark_lamp = (
         "no [[lamp]] of the table fits, so the flat cannot be used" if is_flat and lamp is None else ""
     )
-    clock = f"{instrument.date[0]} + {instrument.time[0]}"
+    clock = " + ".join(
+        next((keyword for keyword in keywords if primary.get(keyword) is not None), keywords[0])
+        for keywords in (instrument.date, instrument.time)
+    )
+    zero_point = instrument.zero_point(facts)
+    known = [] if zero_point is None else [FactRead("zero_point", "zero_points", zero_point)]
     return [
         *found,
         FactRead("started", clock, facts["started"]),
@@ -100,7 +114,22 @@ def read_facts(
         FactRead("read_noise", "detector", readout.read_noise),
         FactRead("saturation", "detector", readout.saturation),
         FactRead("pixel_scale", "detector", readout.pixel_scale),
+        *known,
+        *(FactRead("note", "", note) for note in facts["header_notes"]),
     ]
+
+
+#: Source of a value that is not that of the keyword.
+_CHANGED: Final = "from other keywords or the size of the image"
+
+
+def _keywords(spec: Fact, present: Sequence[str]) -> str:
+    """Return the keywords that give a fact: several for one with a rule, else the first that is there."""
+    if spec.corners is not None:
+        return ", ".join(spec.keywords)
+    if spec.choices:
+        return ", ".join(dict.fromkeys((present[0], *(k for choice in spec.choices for k in choice.when))))
+    return f"{present[0]} - {spec.minus[0]}" if spec.minus else present[0]
 
 
 #: Keywords in which instruments store facts; the first one in a file is used.
@@ -114,6 +143,14 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "program": ("GEMPRGID", "PROGID", "PROPID", "PROPOSID"), "observation_id": ("OBSID",),
     "data_label": ("DATALAB",), "quality": ("RAWGEMQA",), "image_quality": ("RAWIQ",),
 }  # fmt: skip
+#: Facts that some instruments have.
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {"camera": ("CAMERA",)}
+#: Keywords of the time of the start, and of the modified Julian date.
+_CLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "time": ("UTSTART", "UT", "TIME-OBS", "UTC"), "mjd": ("MJD-OBS", "MJD_OBS", "MJD"),
+}  # fmt: skip
+#: First and last column, first and last row.
+_CORNERS: Final = ("LOWROW", "HIROW", "LOWCOL", "HICOL")
 _WHEELS: Final = ("FILTER", "FILTER1", "FILTER2", "FILTER3", "FILTNAM", "FILT1POS", "FILT2POS")
 _TYPES: Final = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "DATA-TYP", "FRAMETYP")
 #: Defaults of optional facts.
@@ -140,11 +177,23 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         "# usual values that the file does not confirm. Then:  nirflow instruments check THIS_FILE FRAMES...",
         "",
         f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}",
-        "", "[facts]",
     ]  # fmt: skip
+    for key, usual in _CLOCKS.items():
+        there = [keyword for keyword in usual if primary.get(keyword) is not None]
+        if there:
+            value = _one_line(repr(primary.get(there[0])))
+            lines.append(f"{key} = [{', '.join(map(_text, there))}]   # here {value}")
+    lines += ["", "[facts]"]
     for fact, usual in _USUAL.items():
         header = (extension or {}) if fact == "section" else primary
         there = [keyword for keyword in usual if header.get(keyword) is not None]
+        if fact == "section" and all(header.get(keyword) is not None for keyword in _CORNERS):
+            first = "0" if header.get(_CORNERS[0]) == 0 else "1"
+            borders = ", ".join(map(_text, _CORNERS))
+            lines.append(
+                f"section = {{ keywords = [{borders}], extension = true, corners = {{ first = {first} }} }}   # GUESS"
+            )
+            continue
         if not there and fact != "exposure_time":
             lines.append(f"# {fact} = {{ keywords = [{_text(usual[0])}] }}   # not in this file")
             continue
@@ -156,6 +205,11 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         lines.append(
             f"{fact} = {{ keywords = [{', '.join(map(_text, keywords))}]{default}{where} }}{_one_line(value)}"
         )
+    for fact, usual in _OWN.items():
+        there = [keyword for keyword in usual if primary.get(keyword) is not None]
+        if there:
+            value = _one_line(repr(primary.get(there[0])))
+            lines.append(f'{fact} = {{ keywords = [{_text(there[0])}], default = "" }}   # here {value}')
     wheels = [keyword for keyword in _WHEELS if primary.get(keyword) is not None] or ["FILTER"]
     for wheel in wheels:
         value = _one_line(repr(primary.get(wheel)))

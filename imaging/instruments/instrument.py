@@ -14,6 +14,8 @@ from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from imaging.instruments.checking.table_errors import TableError
+from imaging.instruments.checking.toml_lines import Place
 from imaging.instruments.conversions import Adaptation, Conversion, SkyOffsets
 from imaging.instruments.detector import Detector
 from imaging.instruments.header_rules import (
@@ -249,38 +251,40 @@ class Instrument(Adaptation, TableModel):
     def _complete(self) -> Self:
         missing = [n for n, (_, default) in COMMON.items() if default is None and n not in self.facts]
         if missing:
-            raise ValueError(f"facts lacks {', '.join(missing)}")
+            raise TableError(f"lacks {', '.join(missing)}", "facts")
         known = self.comparable
         for kind in KINDS.values():
             for name in self.same[kind.name]:
                 if name not in known:
-                    raise ValueError(
-                        f"same.{kind.name} names {name!r}, which is not a fact; facts are {', '.join(known)}"
-                    )
+                    message = f"{name!r} is not a fact; facts are {', '.join(known)}"
+                    raise TableError(message, "same", kind.name)
             lacking = [
                 name for name in needed_windows(kind) if getattr(self.windows[kind.name], name) is None
             ]
             if lacking:
-                raise ValueError(f"windows.{kind.name} lacks {', '.join(lacking)}")
+                raise TableError(f"lacks {', '.join(lacking)}", "windows", kind.name)
         for name, fact in self.facts.items():
             if name in COMMON and "type" in fact.model_fields_set:
-                raise ValueError(f"facts.{name} has a type, but the types of the common facts are fixed")
+                raise TableError(
+                    "is given, but the types of the common facts are fixed", "facts", name, "type"
+                )
             if name in DERIVED or (name not in COMMON and not re.fullmatch(r"[a-z][a-z0-9_]*", name)):
-                raise ValueError(f"facts.{name} is not a valid name")
-        for what, names in (("names", self.names.values()), ("tolerance", self.tolerance)):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{what} has {name!r}, which is not a fact")
-        for what, used in (
-            ("a mode of the detector compares", {name for mode in self.detector.modes for name in mode.when}),
-            ("an entry of zero_points compares", {name for entry in self.zero_points for name in entry.when}),
-            ("offsets.unless compares", set(self.offsets.unless)),
-        ):
-            for name in sorted(used - set(known)):
-                raise ValueError(f"{what} {name!r}, which is not a fact")
-        values = {choice.value for choice in self.kinds} - set(get_args(FrameKind))
-        if values or not {choice.value for choice in self.lamp} <= {"on", "off"}:
-            raise ValueError("kinds must be dark, flat, object, arc or bpm, and lamp must be on or off")
+                raise TableError("is not a valid name", "facts", name)
+        named: list[tuple[Place, str]] = [(("names", alias), name) for alias, name in self.names.items()]
+        named += [(("tolerance", name), name) for name in self.tolerance]
+        for n, mode in enumerate(self.detector.modes):
+            named += [(("detector", "modes", n, "when", name), name) for name in mode.when]
+        for n, entry in enumerate(self.zero_points):
+            named += [(("zero_points", n, "when", name), name) for name in entry.when]
+        named += [(("offsets", "unless", name), name) for name in self.offsets.unless]
+        for place, name in named:
+            if name not in known:
+                raise TableError(f"{name!r} is not a fact", *place)
+        for choices, allowed in (("kinds", get_args(FrameKind)), ("lamp", ("on", "off"))):
+            for n, choice in enumerate(getattr(self, choices)):
+                if choice.value not in allowed:
+                    message = f"is {choice.value!r}, expected one of {', '.join(allowed)}"
+                    raise TableError(message, choices, n, "value")
         return self
 
     @cached_property
@@ -318,6 +322,11 @@ class Instrument(Adaptation, TableModel):
     def thermal_bands(self) -> tuple[str, ...]:
         """Bands in which the heat of the calibration unit serves as the lamp: lamp off minus dark."""
         return tuple(name for name, band in self.bands.items() if band.flat == "thermal")
+
+    @staticmethod
+    def unit(fact: str) -> str:
+        """Return the unit in which a fact that all instruments have is used; an empty text without one."""
+        return _LABELS.get(fact, ("", ""))[1]
 
     def label(self, fact: str) -> tuple[str, str]:
         """Return the label of a fact in messages, and its unit."""

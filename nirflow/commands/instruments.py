@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imaging.io.atomic import write_complete
-from imaging.listed import counted
+from imaging.listed import counted, listed
 from imaging.printable import printable
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
@@ -23,6 +23,8 @@ app = typer.Typer(
     help="The supported instruments, each defined by a table: list them, check a table on files, start a new one.",
     invoke_without_command=True,
 )
+#: The problem of a file without a keyword (`imaging.instruments.keywords`).
+_MISSING = "keyword is missing"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -106,6 +108,7 @@ def check(
         _print_facts(read)
         print_lines("What could be reduced:" if possible else "Nothing could be reduced.")
         print_lines(*(f"  {line}" for line in possible))
+        print_lines(*_summary(read, path if path.suffix == ".toml" else None))
         print_lines(f"{counted(len(read), 'file')}, {wrong} with a problem.")
     if wrong:
         raise typer.Exit(Exit.PARTIAL)
@@ -148,13 +151,41 @@ def _print_facts(read: dict[Path, list[FactRead]]) -> None:
         print_table(columns, rows)
 
 
+def _summary(read: dict[Path, list[FactRead]], table: Path | None) -> list[str]:
+    """Return each problem once, with the number of files that have it, and where the table names the fact."""
+    from imaging.instruments.checking.toml_lines import line_of
+
+    files: dict[tuple[str, str, str], list[str]] = {}
+    for file, facts in read.items():
+        own = {one.keywords for one in facts if one.problem and one.fact != "kind"}
+        for one in facts:
+            if one.problem and (one.fact != "kind" or one.keywords not in own):
+                files.setdefault((one.fact, one.keywords, one.problem), []).append(file.name)
+    found = ["Problems:"] if files else []
+    text = table.read_text() if table is not None else ""
+    for (fact, _, problem), names in files.items():
+        line = line_of(text, ("facts", fact)) if text else None
+        where = f"{fact} ({table}, line {line})" if line is not None else fact
+        remedy = ""
+        if problem.startswith(_MISSING):
+            some = len(names) < len(read)
+            remedy = (
+                "give it a default, or name another keyword" if some else "name the keyword that they have"
+            )
+        of_it = f"  {where}: {problem} in {len(names)} of {counted(len(read), 'file')} ({listed(names)})"
+        found.append(f"{of_it}: {remedy}" if remedy else of_it)
+    return found
+
+
 def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
     """Return what could be made from frames: each group, and what it lacks."""
     from imaging.frames.alike import are_alike
     from imaging.frames.calibration_groups import calibration_groups, flat_groups
     from imaging.frames.groups import science_groups
 
-    left_out = [f"{facts.name}: {reason}" for facts in frames if (reason := facts.unfit())]
+    reasons = {facts.name: facts.unfit() or facts.first_frame() for facts in frames}
+    left_out = [f"{name}: {reason}" for name, reason in reasons.items() if reason]
+    frames = [facts for facts in frames if not reasons[facts.name]]
     groups = calibration_groups(frames)
     darks = [group for group in groups if group.kind == "dark"]
     pairs = flat_groups(groups)

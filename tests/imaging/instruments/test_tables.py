@@ -243,44 +243,6 @@ def test_a_kind_that_a_table_does_not_list_has_its_own_facts_and_windows(tmp_pat
     assert full.windows["bpm"].model_dump(exclude_none=True) == {"pair": 4, "wait": 30, "serve": 60}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('title = "a made-up camera"', "", "title: Field required"),
-        ("[names]", "colour = 'red'\n[names]", "facts.colour"),
-        ('cam = "camera"', 'cam = "kamera"', "names has 'kamera', which is not a fact"),
-        ('"well", "section"]\nflat', '"wel", "section"]\nflat', "same.dark names 'wel', which is not a fact"),
-        ("group = 3, near = 1, wait = 4, serve = 5", "group = 6, near = 1, wait = 4, serve = 5",
-         "windows.dark: group is 6 days, longer than serve, 5 days"),
-        ("pair = 4, wait = 30", "wait = 30", "windows.bpm lacks pair"),
-        ("pixel_scale = 0.1\n", "gain = 3.0\n", None),
-        ("well_depth = 100000.0", "", None),
-        ("gain = 2.0", "", "neither the detector nor a mode has gain"),
-        ("when = { well = [-0.9] }", "when = { bias = [-0.9] }", "a mode of the detector compares 'bias'"),
-        ("range = [1, 100]", "range = [100, 1]", "range goes from 100 down to 1"),
-        ('exposure_time = { keywords = ["ITIME", "EXPTIME"], range = [0, 3600] }', "", "facts lacks exposure_time"),
-        ("coadds = { keywords", 'coadds = { type = "count", keywords', "facts.coadds has a type"),
-        ('value = "object"', 'value = "sky"', "kinds must be dark, flat, object, arc or bpm"),
-        ("[offsets]", "[offsets", "is not valid TOML"),
-    ],
-)  # fmt: skip
-def test_a_wrong_table_is_refused_with_its_place(
-    tmp_path: Path, old: str, new: str, message: str | None
-) -> None:
-    text = MYCAM.read_text()
-    assert old in text
-    path = tmp_path / "mine.toml"
-    path.write_text(text.replace(old, new, 1))
-    if message is None:
-        assert catalogue.read_table(path).name == "MYCAM"
-        return
-    with pytest.raises(NirflowError) as caught:
-        catalogue.read_table(path)
-    assert "mine.toml" in str(caught.value)
-    assert message in str(caught.value)
-    assert "nirflow instruments check" in caught.value.remedy
-
-
 def test_quirks_that_cannot_be_found_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MYCAM.read_text().replace("[facts]", 'quirks = "no_such:thing"\n[facts]', 1).replace(

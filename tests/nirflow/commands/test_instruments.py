@@ -86,6 +86,65 @@ def test_each_fact_is_shown_with_its_keyword(nirflow: Nirflow, tmp_path: Path, f
     assert "without a dark and a flat" in shown.stdout
 
 
+def test_a_keyword_that_some_files_lack_is_summed_up(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    for n in range(3):
+        cards = {key: value for key, value in CARDS.items() if n or key != "CAMERA"} | {"UT": f"03:0{n}:00"}
+        frame_writer(tmp_path / f"m{n}.fits", shape=(512, 1024), **cards)
+    shown = nirflow("instruments", "check", MYCAM, tmp_path)
+    assert shown.exit_code == 4
+    text = " ".join(shown.stdout.split())
+    line = 1 + MYCAM.read_text().splitlines().index(
+        next(row for row in MYCAM.read_text().splitlines() if row.startswith("camera"))
+    )
+    assert (
+        f"mycam.toml, line {line}): keyword is missing (CAMERA = None, expected a text) in 1 of 3 files"
+        in text
+    )
+    assert "(m0.fits): give it a default, or name another keyword" in text
+    assert "3 files, 1 with a problem." in text
+
+
+def niri(**changes: object) -> dict[str, object]:
+    """Return the cards of a frame of NIRI; those of the image's header as well, which the writer shares."""
+    return {
+        "INSTRUME": "NIRI", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "OBJECT": "NGC 1", "FILTER1": "J_G0202",
+        "FILTER2": "open", "FILTER3": "pupil38_G5207", "CAMERA": "f6", "FPMASK": "f6-cam_G5208", "EXPTIME": 30.001,
+        "COADDS": 2, "LNRS": 1, "NDAVGS": 16, "A_VDDUC": -3.49, "A_VDET": -2.91, "DATE-OBS": "2008-10-02",
+        "UT": "10:00:01.0", "UTSTART": None, "TIME-OBS": "10:00:01.5", "POFFSET": None, "QOFFSET": None,
+        "RAOFFSET": 0.0, "DECOFFSE": -4.0, "PA": 0.0, "DATALAB": "GN-2008B-Q-1-5-004",
+    } | changes  # fmt: skip
+
+
+def test_frames_of_niri_are_checked(nirflow: Nirflow, tmp_path: Path, frame_writer: Writer) -> None:
+    frame_writer(tmp_path / "n1.fits", shape=(1024, 1024), **niri())
+    frame_writer(
+        tmp_path / "n2.fits", shape=(1024, 1024), **niri(DATALAB="GN-2008B-Q-1-5-001", UT="10:02:00")
+    )
+    frame_writer(tmp_path / "n3.fits", shape=(1024, 1024), **niri(LNRS=4, UT="10:03:00"))
+    result = nirflow("instruments", "check", "NIRI", tmp_path, "--json")
+    assert result.exit_code == 0, result.stdout
+    reported = json.loads(result.stdout)
+    first, _, third = ({one["fact"]: one for one in facts} for facts in reported["files"].values())
+    assert first["well_depth"]["keywords"] == "A_VDDUC - A_VDET"
+    assert first["readout_mode"]["keywords"] == "LNRS, NDAVGS"
+    assert first["qoffset"]["value"] == 4.0
+    assert "other keywords" in first["qoffset"]["keywords"]
+    assert first["zero_point"]["value"] == 26.69
+    assert first["started"]["keywords"] == "DATE-OBS + UT"
+    assert "no known read mode" in str([one["value"] for one in reported["files"][str(tmp_path / "n3.fits")]])
+    assert third["readout_mode"]["value"] == "unknown"
+    assert any("n2.fits: the first frame of an observation" in line for line in reported["possible"])
+    table = tmp_path / "new.toml"
+    assert nirflow("instruments", "new", "--from", tmp_path / "n1.fits", "--out", table).exit_code == 0
+    assert 'time = ["UT", "TIME-OBS"]' in table.read_text()
+    assert 'camera = { keywords = ["CAMERA"]' in table.read_text()
+    other = nirflow("instruments", "check", "F2", tmp_path / "n1.fits")
+    assert other.exit_code == 4
+    assert "the frame is not one of F2" in " ".join(other.stdout.split())
+
+
 def test_a_known_instrument_is_checked_by_its_name(
     nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
 ) -> None:

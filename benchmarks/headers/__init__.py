@@ -1,0 +1,1 @@
+"""Facts read from headers of real files, compared with the records of their archive."""
