@@ -27,7 +27,7 @@ from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 4
+VERSION = 5
 
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
@@ -84,6 +84,11 @@ class StackMetrics(Metrics):
     sky: float | None = figure(
         "median of the frames' sky levels", "sky", unit="electron", history=True, default=None
     )
+    starlight: float | None = figure(
+        "mean light of stars outside the masks of the frames that was kept out of their skies; missing if the field is "
+        "not crowded",
+        "starlight kept out of the sky", unit="electron", default=None,
+    )  # fmt: skip
     sky_frames: int | None = figure(
         "fewest sky frames of a stacked frame; 0: its own smooth background", "sky frames", default=None
     )
