@@ -40,7 +40,7 @@ from tasks.support.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 #: Planes of a sky-subtracted frame.
-_LAYOUT: Final = LAYOUT | {MESH: np.float32}
+SKY_LAYOUT: Final = LAYOUT | {MESH: np.float32}
 
 #: A group whose planes take more than this part of the scratch that is kept releases them on the way.
 _SHARE: Final = 4
@@ -120,28 +120,9 @@ def subtract_group_sky(
     masked = {ref.name: ref for ref in masks.frames}
     inputs = [f.key for f in group.frames] + [masked[f.name].key for f in group.frames if f.name in masked]
     inputs += [f"{name}:{','.join(sky)}" for name, sky in group.skies.items()]
-    key = scratch_key("sky", VERSION, [*inputs, *_LAYOUT], parameters)
-    portions = group.portions()
-    brief = _takes_much(group, workspace)
-    made: list[ScratchRef] = []
-    known: dict[str, Measured] = {}
-    kept: set[str] = set()
+    key = scratch_key("sky", VERSION, [*inputs, *SKY_LAYOUT], parameters)
     with step("sky", label, workspace) as current:
-        current.reused = True
-        for number, portion in enumerate(portions):
-            earlier = [found(workspace, key, f.frame) for f in portion]
-            if all(earlier):
-                made += [e for e in earlier if e]
-            else:
-                current.reused = False
-                made += _subtract(key, portion, group, masked, detrending, parameters, workspace, known)
-            if brief:
-                kept |= group.needed([portion])
-                spent = kept - group.needed(portions[number + 1 :])
-                for f in group.frames:
-                    if f.name in spent:
-                        release(f.folder)
-                kept -= spent
+        made, current.reused = subtract_portions(key, group, masked, detrending, parameters, workspace)
     left = {one.name: (number_of(one, "structure"), level_of(one)) for one in made}
     odd = odd_structure(left, parameters)
     left_out = [*group.left_out]
@@ -155,6 +136,53 @@ def subtract_group_sky(
         skies=group.skies,
     )
     return Completed(name="Reused", data=done) if current.reused else done
+
+
+def subtract_portions(
+    key: str,
+    group: SkyGroup,
+    masks: Mapping[str, ScratchRef],
+    detrending: Detrending,
+    parameters: SkyParameters,
+    workspace: Workspace,
+    lights: Mapping[str, Planes] | None = None,
+) -> tuple[list[ScratchRef], bool]:
+    """Subtract the sky of a group in portions; return the frames, and whether all were there already.
+
+    Parameters
+    ----------
+    key
+        Key of the sky-subtracted planes.
+    group
+        The frames and the sky frames of each.
+    masks
+        Object masks, by the frames' names.
+    detrending
+        What the frames were detrended with.
+    lights
+        The light of stars outside the masks of some frames, by their names.
+    """
+    portions = group.portions()
+    brief = _takes_much(group, workspace)
+    made: list[ScratchRef] = []
+    known: dict[str, Measured] = {}
+    kept: set[str] = set()
+    reused = True
+    for number, portion in enumerate(portions):
+        earlier = [found(workspace, key, f.frame) for f in portion]
+        if all(earlier):
+            made += [e for e in earlier if e]
+        else:
+            reused = False
+            made += _subtract(key, portion, group, masks, detrending, parameters, workspace, known, lights)
+        if brief:
+            kept |= group.needed([portion])
+            spent = kept - group.needed(portions[number + 1 :])
+            for f in group.frames:
+                if f.name in spent:
+                    release(f.folder)
+            kept -= spent
+    return made, reused
 
 
 def _persistence(frames: Sequence[ScratchRef]) -> dict[str, Persisting]:
@@ -189,6 +217,7 @@ def _subtract(
     parameters: SkyParameters,
     workspace: Workspace,
     known: dict[str, Measured],
+    lights: Mapping[str, Planes] | None,
 ) -> list[ScratchRef]:
     by_name = {f.name: f for f in portion}
 
@@ -200,7 +229,9 @@ def _subtract(
         return ScratchRef(frame=by_name[metrics.name].frame, key=key, folder=folder, metrics=values)
 
     with (
-        subtracted(key, _LAYOUT, portion, group, masks, detrending, parameters, workspace, known) as done,
+        subtracted(
+            key, SKY_LAYOUT, portion, group, masks, detrending, parameters, workspace, known, lights
+        ) as done,
         ThreadPoolExecutor(workspace.threads, thread_name_prefix="commit") as pool,
     ):
         return list(pool.map(commit, done))  # checksums: of half a gigabyte and more

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from imaging.errors import FrameError
 from imaging.frames.pointing import moved_by
-from imaging.io.planes import PlanesWriter
+from imaging.io.planes import Planes, PlanesWriter
 from imaging.products.product_file import ProductFile
 from imaging.sky.extended.frame_mesh import MESH, empty_mesh
 from imaging.sky.flatten import Measured
@@ -46,10 +46,12 @@ def subtracted(
     parameters: SkyParameters,
     workspace: Workspace,
     known: MutableMapping[str, Measured],
+    lights: Mapping[str, Planes] | None = None,
 ) -> Iterator[list[tuple[SkyMetrics, PlanesWriter]]]:
     """Subtract the sky from a portion of a group; yield figures and planes, which are lost unless committed.
 
-    ``known`` passes what was measured in the frames of a portion to the next one of the same pass.
+    ``known`` passes what was measured in the frames of a portion to the next one of the same pass; ``lights`` has the
+    light of stars outside the masks of some frames, by their names.
     """
     shape = planes_of(portion[0]).shape("sci")
     with_sky = {f.name: group.skies[f.name] for f in portion if group.skies[f.name]}
@@ -83,7 +85,7 @@ def subtracted(
                 ]
                 if with_sky:
                     measured += subtract_sky(
-                        _inputs(with_sky, group, masks, detrending, workspace),
+                        _inputs(with_sky, group, masks, detrending, workspace, lights or {}),
                         with_sky,
                         parameters,
                         writers=writers,
@@ -106,6 +108,7 @@ def _inputs(
     masks: Mapping[str, ScratchRef],
     detrending: Detrending,
     workspace: Workspace,
+    lights: Mapping[str, Planes],
 ) -> list[SkyInput]:
     """Return the frames of a group that have sky frames or serve as such; those of ``skies`` have their planes."""
     used = set(skies).union(*skies.values())
@@ -119,6 +122,7 @@ def _inputs(
             level=level_of(f),
             object_mask=planes_of(masks[f.name]) if f.name in masks else None,
             moved=moved_by(f.frame.facts),
+            light=lights.get(f.name),
         )
         for f in frames
         if f.name in serving

@@ -16,6 +16,7 @@ from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
+from imaging.sky.starlight import components
 from imaging.sources.detect import detect
 from imaging.stack.background_error import background_error
 from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
@@ -43,7 +44,8 @@ from tasks.support.workspace import Workspace
 
 #: Versions of the steps whose results a stack is made of.
 _EARLIER_VERSIONS: Final = {
-    "detrend": detrend.VERSION, "sky": sky_step.VERSION, "detect": detect_step.VERSION, "align": align.VERSION
+    "detrend": detrend.VERSION, "sky": sky_step.VERSION, "detect": detect_step.VERSION, "align": align.VERSION,
+    "starlight": components.VERSION,
 }  # fmt: skip
 #: Signal to noise of the stars whose shape reveals a trailed frame, and the fewest.
 _SHAPE_SNR: Final = 30.0
@@ -167,11 +169,11 @@ def build_stack(
                 f"{group.label}: no frame could be aligned, so there is nothing to stack ({reasons}).",
                 remedy="Inspect the frames; a reference of your own is set by align.reference.",
             )
-        alignment, unlike, notes = _within_limits(alignment, catalogues, parameters.stack)
+        alignment, unlike, notes = within_limits(alignment, catalogues, parameters.stack)
         used = list(alignment.used)
         frames = [align_input(ref, workspace) for ref in aligned.catalogues]
         grid = output_grid(alignment, frames, mode=parameters.resample.extent)
-        inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
+        inputs = [stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
         result = make_stack(
             inputs,
             grid,
@@ -210,6 +212,7 @@ def build_stack(
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),
+            starlight=_starlight([f for f in sky.frames if f.name in names]),
             sky_frames=min(len(sky.skies[name]) for name in names),
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
@@ -248,7 +251,7 @@ def build_stack(
     return find_or_build(recipe, build, workspace)
 
 
-def _within_limits(
+def within_limits(
     alignment: Alignment, catalogues: Mapping[str, ScratchRef], parameters: LimitParameters
 ) -> tuple[Alignment, tuple[LeftOut, ...], list[str]]:
     """Return the alignment without the frames that are beyond a limit, these frames, and notes."""
@@ -312,7 +315,8 @@ def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
     return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
 
 
-def _stack_input(entry: AlignEntry, sky: SkyPass, measured: dict[str, Metric]) -> StackInput:
+def stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]) -> StackInput:
+    """Return a sky-subtracted frame to stack, with the figures of its detection."""
     frame = sky.frame(entry.name)
     if frame is None:
         raise GroupError(f"{entry.name} was aligned but has no sky-subtracted planes.")
@@ -346,3 +350,9 @@ def _registration(entries: list[AlignEntry]) -> float | None:
     """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+
+
+def _starlight(frames: Sequence[ScratchRef]) -> float | None:
+    """Return the mean of the light that was kept out of the frames' skies, electrons; None if it was not modelled."""
+    known = [float(v) for f in frames if (v := f.metrics.get("starlight")) is not None]
+    return float(np.mean(known)) if known else None

@@ -15,6 +15,7 @@ from tasks.earlier_exposures import Exposures, find_exposures
 from tasks.masks import find_masks
 from tasks.sky import subtract_group_sky
 from tasks.stack import ScienceSet, build_stack, find_stack, for_group
+from tasks.starlight.second_sky import remove_starlight
 from tasks.support.references import Calibrations
 
 
@@ -76,9 +77,11 @@ def submit_group(
         group.label, catalogues, p.align, workspace, wait_for=[sky]
     )
     run.add("align", group.label, aligned)
+    without: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
+    run.add("starlight", group.label, without)
     stack: PrefectFuture[Any] = run.add(
         "science",
         group.label,
-        build_stack.submit(group, calibrations, sky, aligned, p, workspace, exposures),
+        build_stack.submit(group, calibrations, without, aligned, p, workspace, exposures),
     )
     return stack

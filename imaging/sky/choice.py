@@ -84,6 +84,15 @@ class SkyParameters(StepParameters):
         "with the throw that would do",
         unit="its light", gt=0, le=1,
     )  # fmt: skip
+    starlight: Literal["auto", "always", "never"] = parameter(
+        "auto",
+        "keep the light that stars have outside the masks out of the skies, by a model from a first stack: in crowded "
+        "fields, always or never",
+    )
+    crowded: float = parameter(
+        0.007, "a field is crowded if its frames have more sources than this on the area of one FWHM squared",
+        unit="sources", gt=0,
+    )  # fmt: skip
     patterns: bool = parameter(
         True,
         "remove the offsets of readout channels and rows that differ from frame to frame, where significant",

@@ -21,7 +21,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -32,6 +32,7 @@ from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
+from imaging.pixels.dq import DQ
 from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
@@ -40,9 +41,10 @@ from imaging.sky.extended.frame_mesh import MESH, measure_mesh, mesh_shape
 from imaging.sky.flatten import Flattening, Measured, flatten
 from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
+from imaging.sky.starlight.frame_light import LIGHT, PlanesWithoutLight
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 3
+VERSION = 4
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,9 @@ class SkyInput:
         Planes with an ``objmask`` (uint8, 1 on sources, with a margin); None before sources are known.
     moved
         How far the telescope's offsets move the stars from where they are without: x and y, pixels.
+    light
+        Planes with the light of stars outside its mask (`imaging.sky.starlight.frame_light`), which is not part of its
+        sky; None where it is not known.
     """
 
     name: str
@@ -80,6 +85,13 @@ class SkyInput:
     level: float
     object_mask: Planes | None = None
     moved: tuple[float, float] = (0.0, 0.0)
+    light: Planes | None = None
+
+    def without_light(self) -> SkyInput:
+        """Return the frame as it would be without the light of stars outside its mask."""
+        if self.light is None:
+            return self
+        return replace(self, planes=PlanesWithoutLight(self.planes, self.light))
 
 
 class SkyMetrics(Metrics):
@@ -100,6 +112,10 @@ class SkyMetrics(Metrics):
     surface_rms: float = figure("rms of that surface about a plane", unit="electron")
     channel_rms: float = figure("rms of the offsets of the readout channels, removed", unit="electron")
     row_rms: float = figure("rms of the offsets of the rows, removed", unit="electron")
+    starlight: float | None = figure(
+        "mean light of stars outside its mask that was kept out of the skies; missing where it was not modelled",
+        unit="electron", default=None,
+    )  # fmt: skip
     vignetted: int = figure("pixels in the shadow of the guide probe (DQ 64)")
     glow: int = figure("pixels from which the glow of the guide probe was subtracted")
     behind_sources: int = figure("pixels where every sky frame has a source (DQ 32)")
@@ -199,6 +215,7 @@ def subtract_sky(
     frames = [frame for frame in frames if frame.name in used]
     chosen, target = _selection_matrix(frames, selection)
     shape = _common_shape(frames)
+    complete, frames = frames, [frame.without_light() for frame in frames]
     factor, shift = _to_common_level(frames, common, parameters)
     flattenings = flatten(
         frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, threads=threads, known=known
@@ -242,7 +259,7 @@ def subtract_sky(
     run_bands(work, shape[0], rows_per_band=height, threads=threads)
     counts = sum(flagged.values(), np.zeros((len(frames), 2), np.int64))
 
-    targets = [frames[i] for i in subtracted]
+    targets = [complete[i] for i in subtracted]
     metrics: list[SkyMetrics | None] = [None] * len(targets)
 
     def finish(which: slice) -> None:
@@ -331,11 +348,14 @@ def _take_residual(
     mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
     sci = writer.rows("sci")
     left = measure_background(sci, dq, mask, kind)
-    if not math.isnan(left.rms):
+    fitted = not math.isnan(left.rms)
+    if fitted:
         block_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
-        writer.write("sci", slice(0, len(sci)), sci)
     elif kind != "none":
         _log.warning("%s: too few usable pixels to fit the residual background", frame.name)
+    starlight = _give_back(frame, sci, dq, mask)
+    if fitted or starlight is not None:
+        writer.write("sci", slice(0, len(sci)), sci)
     if MESH in writer:
         mesh = measure_mesh(frame.planes, sci, dq, mask, frame.level)
         writer.write(MESH, slice(0, len(mesh)), mesh)
@@ -353,8 +373,22 @@ def _take_residual(
         surface_rms=flattening.surface_rms,
         channel_rms=flattening.channel_rms,
         row_rms=flattening.row_rms,
+        starlight=starlight,
         vignetted=flattening.probe.vignetted if flattening.probe is not None else 0,
         glow=flattening.probe.glow if flattening.probe is not None else 0,
         behind_sources=int(flagged[0]),
         without_sky=int(flagged[1]),
     )
+
+
+def _give_back(
+    frame: SkyInput, sci: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8] | None
+) -> float | None:
+    """Add the light of stars that was kept out of the sky to a frame, in place; return its mean outside the mask."""
+    if frame.light is None:
+        return None
+    light = frame.light.rows(LIGHT)
+    seen = (dq & np.uint16(DQ.NO_DATA)) == 0
+    sci[seen] += light[seen]
+    empty = seen if mask is None else seen & (mask == 0)
+    return float(light[empty].mean(dtype=np.float64)) if empty.any() else 0.0

@@ -84,6 +84,11 @@ class StackMetrics(Metrics):
     sky: float | None = figure(
         "median of the frames' sky levels", "sky", unit="electron", history=True, default=None
     )
+    starlight: float | None = figure(
+        "mean light of stars outside the masks of the frames that was kept out of their skies; missing if the field is "
+        "not crowded",
+        "starlight kept out of the sky", unit="electron", default=None,
+    )  # fmt: skip
     sky_frames: int | None = figure(
         "fewest sky frames of a stacked frame; 0: its own smooth background", "sky frames", default=None
     )

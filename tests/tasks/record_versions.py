@@ -61,19 +61,23 @@ class Record:
 
 def steps(root: Path = ROOT) -> dict[str, str]:
     """Return the steps, the modules of `tasks` that import a VERSION, each with the module that has it."""
-    found = {}
-    for path in sorted((root / "tasks").glob("*.py")):
+    return {path.stem: module for path, module in _files(root)}
+
+
+def _files(root: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted((root / "tasks").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ImportFrom) and any(alias.name == "VERSION" for alias in node.names):
-                found[path.stem] = str(node.module)
-    return found
+                yield path, str(node.module)
 
 
 def made(root: Path = ROOT) -> dict[str, Made]:
     """Return the modules of each step of the tree at ``root``."""
     return {
-        step: Made(_version(root, module), _modules(root, f"tasks.{step}"))
-        for step, module in steps(root).items()
+        path.stem: Made(
+            _version(root, module), _modules(root, ".".join(path.relative_to(root).with_suffix("").parts))
+        )
+        for path, module in _files(root)
     }
 
 

@@ -29,7 +29,7 @@ def group(raw_frame: Callable[..., RawFrame]) -> ScienceSet:
 def test_the_versions_of_all_earlier_steps_are_part_of_the_recipe(
     group: ScienceSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions = dict.fromkeys(("detrend", "sky", "detect", "align"), 1)
+    versions = dict.fromkeys(("detrend", "sky", "detect", "align", "starlight"), 1)
     assert set(stack._EARLIER_VERSIONS) == set(versions)
     monkeypatch.setattr(stack, "_EARLIER_VERSIONS", MappingProxyType(versions))
     recipe = science_recipe(group, Calibrations(), ReductionParameters())
@@ -40,7 +40,7 @@ def test_the_versions_of_all_earlier_steps_are_part_of_the_recipe(
         raised = science_recipe(group, Calibrations(), ReductionParameters())
         assert raised.algorithm_version == f"{stack.VERSION} {step}2"
         keys.add(raised.key)
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_planes_from_before_pixels_without_data_were_flagged_are_not_used(group: ScienceSet) -> None:

@@ -1,5 +1,6 @@
 """Sky subtraction: against a naive loop, against physics (pulls, self-subtraction), and its refusals."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,6 +15,7 @@ from imaging.pixels.combine import median_factor
 from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.sky.choice import SkyChoice, few_skies
 from imaging.sky.residual import fit_background
+from imaging.sky.starlight.frame_light import LIGHT
 from imaging.sky.subtract import LAYOUT, SkyInput, SkyParameters, choose_sky, subtract_sky
 
 START = datetime(2013, 11, 21, 2, 0, tzinfo=UTC)
@@ -406,3 +408,35 @@ def test_frames_of_other_shapes_are_named(tmp_path):
     frames.append(frame(tmp_path, "b", np.ones((8, 9)), np.ones((8, 9)), level=1.0))
     with pytest.raises(GroupError, match=r"b \(8, 9\)"):
         subtract(tmp_path, frames, all_but_me(frames))
+
+
+def test_starlight_is_kept_out_of_the_sky_and_in_the_frame(tmp_path):
+    """The result is that of frames without the light, plus the light; VAR is that of the frames with it."""
+    rng = np.random.default_rng(31)
+    shape, n = (64, 96), 6
+    light = [np.abs(rng.normal(0, 40, shape)).astype(np.float32) for _ in range(n)]
+    clean = [rng.normal(900 + 5 * i, 30, shape).astype(np.float32) for i in range(n)]
+    mask = (rng.random(shape) < 0.1).astype(np.uint8)
+    for one in light:
+        one[mask > 0] = 0
+    var = np.full(shape, 900.0)
+    dq = np.zeros(shape, np.uint16)
+    dq[5, 5] = DQ.BAD_PIXEL
+    without = [
+        frame(tmp_path / "a", f"f{i}", clean[i], var, dq, level=900.0 + 5 * i, mask=mask) for i in range(n)
+    ]
+    dark, none = subtract(tmp_path / "a", without, all_but_me(without))
+    with_light = []
+    for i in range(n):
+        one = frame(tmp_path / "b", f"f{i}", clean[i] + light[i], var, dq, level=900.0 + 5 * i, mask=mask)
+        stored = Planes(write_planes(tmp_path / "b" / f"light{i}", {LIGHT: light[i]}))
+        with_light.append(replace(one, light=stored))
+    done, metrics = subtract(tmp_path / "b", with_light, all_but_me(with_light))
+    for i in range(n):
+        name = f"f{i}"
+        np.testing.assert_allclose(done[name].rows("sci"), dark[name].rows("sci") + light[i], atol=2e-3)
+        np.testing.assert_allclose(done[name].rows("var"), dark[name].rows("var"), rtol=1e-5)
+        np.testing.assert_array_equal(done[name].rows("dq"), dark[name].rows("dq"))
+        assert metrics[name].starlight == pytest.approx(light[i][mask == 0].mean(), rel=1e-4)
+        assert none[name].starlight is None
+        assert metrics[name].residual_rms == pytest.approx(none[name].residual_rms, rel=1e-3)

@@ -1,0 +1,90 @@
+"""The light that stars have outside the masks of a frame, and the frame without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imaging.io.planes import Planes
+
+#: Name of the plane with a frame's starlight, float32, electrons, 0 in its mask.
+LIGHT: Final = "light"
+
+
+def crowding(sources: int, seeing: float, shape: tuple[int, int]) -> float:
+    """Return the sources of a frame on the area of one FWHM squared.
+
+    Parameters
+    ----------
+    sources
+        Number of detected sources.
+    seeing
+        FWHM of its stars, px; NaN gives NaN.
+    shape
+        Rows and columns of the frame.
+    """
+    return sources * seeing**2 / (shape[0] * shape[1])
+
+
+def light_on_frame(
+    light: NDArray[np.float32],
+    to_grid: Sequence[float],
+    shape: tuple[int, int],
+    factor: float,
+    mask: NDArray[np.uint8] | None,
+) -> NDArray[np.float32]:
+    """Return the light of a field in the pixels of a frame, outside its mask.
+
+    Parameters
+    ----------
+    light
+        On the grid of the stack, (ny, nx), electrons; 0 beyond it.
+    to_grid
+        xx, xy, yx, yy, x0, y0 from the frame's pixels to the grid's.
+    shape
+        Rows and columns of the frame.
+    factor
+        From the electrons of the stack to those of the frame.
+    mask
+        1 on sources of the frame; None: nothing is masked.
+
+    Returns
+    -------
+    ndarray of float32
+        Interpolated linearly: it is as smooth as stars are.
+    """
+    from scipy.ndimage import affine_transform
+
+    xx, xy, yx, yy, x0, y0 = to_grid
+    placed = affine_transform(
+        light, np.array([[yy, yx], [xy, xx]]), offset=(y0, x0), output_shape=shape, order=1, mode="constant",
+        cval=0.0, output=np.float32,
+    )  # fmt: skip
+    placed *= np.float32(factor)
+    if mask is not None:
+        placed[mask > 0] = 0.0
+    return np.asarray(placed)
+
+
+class PlanesWithoutLight(Planes):
+    """The planes of a frame, with its starlight subtracted from ``sci`` as it is read."""
+
+    def __init__(self, planes: Planes, light: Planes) -> None:
+        super().__init__(planes.folder)
+        self._light = light
+
+    def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` with rows starting at ``first``."""
+        super().read_into(name, first, out)
+        if name == "sci":
+            out -= self._light.rows(LIGHT, slice(first, first + len(out)))
+
+    def every(self, name: str, step: int, first: int = 0) -> NDArray[Any]:
+        """Return every ``step``-th row of a plane from ``first``, as a new array."""
+        out = super().every(name, step, first)
+        if name == "sci":
+            out -= self._light.every(LIGHT, step, first)
+        return out

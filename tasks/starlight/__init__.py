@@ -1,0 +1,1 @@
+"""The second pass of the sky in crowded fields, without the light of stars that no mask covers."""

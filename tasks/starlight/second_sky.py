@@ -1,0 +1,220 @@
+"""The sky of a crowded field, subtracted again without the light of stars outside the masks.
+
+The masks of a frame end where the wings of its stars disappear in its noise. Among many stars, this light is in every
+sky frame. A stack of the first pass shows most of it: its significant sources, spread by the profile of its stars, are
+the light that each frame has outside its mask. It is subtracted from the frames while they serve as sky.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+from prefect.states import Completed, State
+
+from imaging.io.planes import Planes, write_planes
+from imaging.pixels.dq import UNUSABLE
+from imaging.registration.align import output_grid
+from imaging.registration.entries import AlignEntry, Alignment
+from imaging.registration.geometry import Grid
+from imaging.sky.starlight.components import VERSION, find_points, spread_points
+from imaging.sky.starlight.frame_light import LIGHT, crowding, light_on_frame
+from imaging.sky.starlight.star_profile import measure_profile
+from imaging.sources.detect import detect
+from imaging.stack.stack import make_stack
+from imaging.stack.zero_level import raise_to_zero
+from tasks import sky as sky_step
+from tasks.align import AlignedGroup, align_input
+from tasks.detrend import Detrending
+from tasks.sky import SKY_LAYOUT, SkyMasks, SkyPass, subtract_portions
+from tasks.sky_group import Outcome, group_of
+from tasks.stack import ScienceSet, stack_input, within_limits
+from tasks.support.decorator import step_task
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import ScratchRef
+from tasks.support.scratching import found, planes_of, scratch_key
+from tasks.support.step import step
+from tasks.support.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+#: Fewest frames whose stack shows more than each of them.
+_FEWEST: Final = 3
+#: Widths of stars that differ by less than this, relative, are the same.
+_SAME_WIDTH: Final = 0.02
+
+
+@step_task("starlight", "starlight in the sky of {group.label}", tags=["science"])
+def remove_starlight(
+    group: ScienceSet,
+    detrended: dict[str, Outcome],
+    detrending: Detrending,
+    masks: SkyMasks,
+    sky: SkyPass,
+    aligned: AlignedGroup,
+    parameters: ReductionParameters,
+    workspace: Workspace,
+) -> SkyPass | State[SkyPass]:
+    """Return the frames with a sky without starlight; those of ``sky`` if the field is not crowded.
+
+    Parameters
+    ----------
+    group
+        The group.
+    detrended
+        Its detrended frames by name; a frame with an error in its place is left out.
+    detrending
+        What the frames were detrended with.
+    masks, sky, aligned
+        The object masks, the first pass of the sky, and the alignment.
+    parameters
+        Those for the group (`tasks.stack.for_group`).
+    """
+    with step("starlight", group.label, workspace) as current:
+        used = _stacked(sky, aligned, parameters)
+        if not used or not _wanted(group.label, aligned, parameters):
+            current.reused = True
+            return Completed(name="Not crowded", data=sky)
+        alignment, catalogues = used
+        whole = group_of(
+            group.label, detrended, group.objects, group.skies, parameters.sky, failed=masks.left_out
+        )
+        masked = {ref.name: ref for ref in masks.frames}
+        key = scratch_key(
+            "sky without starlight", VERSION,
+            [
+                *(f.key for f in sky.frames), *(f"{c.name}:{c.key}" for c in catalogues.values()),
+                *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}", *SKY_LAYOUT,
+            ],
+            parameters.sky, parameters.detect, parameters.align, parameters.resample, parameters.stack,
+        )  # fmt: skip
+        frames = _found(key, sky, workspace)
+        if frames is not None:
+            current.reused = True
+            return Completed(name="Reused", data=sky.model_copy(update={"frames": frames}))
+        with tempfile.TemporaryDirectory(prefix=".starlight-", dir=workspace.scratch) as folder:
+            lights = _lights(
+                Path(folder), group.label, alignment, catalogues, sky, masked, parameters, workspace
+            )
+            if not lights:
+                return Completed(name="Not crowded", data=sky)
+            made, _ = subtract_portions(key, whole, masked, detrending, parameters.sky, workspace, lights)
+        by_name = {one.name: one for one in made}
+        return sky.model_copy(update={"frames": tuple(by_name[one.name] for one in sky.frames)})
+
+
+def _stacked(
+    sky: SkyPass, aligned: AlignedGroup, parameters: ReductionParameters
+) -> tuple[Alignment, dict[str, ScratchRef]] | None:
+    """Return the frames of the first stack; None if too few have a sky made of others."""
+    catalogues = {ref.name: ref for ref in aligned.catalogues}
+    if not aligned.alignment.used:
+        return None
+    alignment, _, _ = within_limits(aligned.alignment, catalogues, parameters.stack)
+    if sum(bool(sky.skies.get(entry.name)) for entry in alignment.used) < _FEWEST:
+        return None
+    return alignment, catalogues
+
+
+def _wanted(label: str, aligned: AlignedGroup, parameters: ReductionParameters) -> bool:
+    """Return whether the field is crowded, or its starlight is to be removed in any case."""
+    if parameters.sky.starlight != "auto":
+        return parameters.sky.starlight == "always"
+    measured = [
+        crowding(
+            int(m["sources"] or 0), float(m["seeing"] or 0.0), (int(m["rows"] or 1), int(m["columns"] or 1))
+        )
+        for m in (ref.metrics for ref in aligned.catalogues)
+    ]
+    usual = median(measured)
+    logger.debug("%s: %.4f sources on the area of one FWHM squared", label, usual)
+    return usual > parameters.sky.crowded
+
+
+def _found(key: str, sky: SkyPass, workspace: Workspace) -> tuple[ScratchRef, ...] | None:
+    """Return the frames of an earlier run; None unless all are there."""
+    earlier = [found(workspace, key, one.frame) for one in sky.frames]
+    return tuple(one for one in earlier if one is not None) if all(earlier) else None
+
+
+def _lights(
+    folder: Path,
+    label: str,
+    alignment: Alignment,
+    catalogues: Mapping[str, ScratchRef],
+    sky: SkyPass,
+    masks: Mapping[str, ScratchRef],
+    parameters: ReductionParameters,
+    workspace: Workspace,
+) -> dict[str, Planes]:
+    """Stack the first pass; write the light outside the masks of its frames, and return it by their names."""
+    grid = output_grid(
+        alignment,
+        [align_input(ref, workspace) for ref in catalogues.values()],
+        mode=parameters.resample.extent,
+    )
+    result = make_stack(
+        [stack_input(entry, sky, catalogues[entry.name].metrics) for entry in alignment.used],
+        grid,
+        parameters.resample,
+        parameters.stack,
+        reference=alignment.reference,
+        threads=workspace.threads,
+        memory=workspace.memory,
+    )
+    sources = detect(result.sci, result.dq, parameters.detect)
+    profile = measure_profile(result.sci, result.dq, sources.catalogue, sources.seeing)
+    if profile is None:
+        logger.warning(
+            "%s: too few isolated stars to measure their profile; their light stays in the skies", label
+        )
+        return {}
+    raise_to_zero(result, sources)
+    good = ((result.dq & np.uint16(UNUSABLE)) == 0) & (result.var > 0) & np.isfinite(result.sci)
+    points = find_points(
+        result.sci, result.var, good, profile.stamp(),
+        noise_correlation=result.metrics.noise_correlation, threads=workspace.threads,
+    )  # fmt: skip
+    widths = {entry.name: _width(catalogues[entry.name], sources.seeing) for entry in alignment.used}
+    every = sorted(set(widths.values()))
+    planes = spread_points(
+        points, grid.shape, [profile.stamp(width) for width in every], threads=workspace.threads
+    )
+    of_width = dict(zip(every, planes, strict=True))
+    lights = {}
+    for entry in alignment.used:
+        shape = planes_of(_frame(sky, entry.name)).shape("sci")
+        light = light_on_frame(
+            of_width[widths[entry.name]], _to_grid(grid, entry), (shape[0], shape[1]),
+            1 / result.metrics.scales[entry.name],
+            planes_of(masks[entry.name]).rows("objmask") if entry.name in masks else None,
+        )  # fmt: skip
+        lights[entry.name] = Planes(write_planes(folder / entry.name, {LIGHT: light}))
+    logger.info(
+        "%s: %d points of starlight were measured in a first stack, for the skies",
+        label,
+        len(points.flux),
+    )
+    return lights
+
+
+def _width(catalogue: ScratchRef, seeing: float) -> float:
+    """Return the width of a frame's stars over that of the stack's, in steps."""
+    own = catalogue.metrics["seeing"]
+    ratio = float(own) / seeing if own is not None and np.isfinite(seeing) else 1.0
+    return max(1, round(ratio / _SAME_WIDTH)) * _SAME_WIDTH
+
+
+def _frame(sky: SkyPass, name: str) -> ScratchRef:
+    return next(one for one in sky.frames if one.name == name)
+
+
+def _to_grid(grid: Grid, entry: AlignEntry) -> Sequence[float]:
+    """Return xx, xy, yx, yy, x0, y0 from a frame's pixels to those of the grid."""
+    to = grid.place(entry.transform)
+    return to.xx, to.xy, to.yx, to.yy, to.x0, to.y0
