@@ -17,15 +17,15 @@ _BY_CAUSE: Final = "(it depends on the cause; the message ends with it)"
 #: Names in the source that are plain terms already.
 # fmt: off
 PLAIN: Final = frozenset((
-    "account", "address", "answer", "author", "bands", "bucket", "cluster", "coadds", "code", "column",
-    "constraint", "database", "days", "detail", "details", "differences", "disperser", "drift", "end",
-    "error", "event", "file", "filter", "folder", "frames", "grace", "highest", "host", "id", "keyword",
-    "kind", "lamp", "level", "lowest", "message", "missing", "mode", "name", "names", "night",
-    "noise", "offset", "operator", "option", "owner", "path", "place", "plane", "planes", "port", "problem",
-    "problems", "product", "program", "quality", "reason", "reasons", "reference", "report", "row", "rule", "run",
-    "saturation", "scheme", "sequence", "sha256", "shape", "share", "size", "source", "status",
-    "step", "store", "table", "tag", "target", "text", "timeout", "total", "unit", "url", "validity", "value",
-    "version",
+    "account", "address", "answer", "argument", "author", "bands", "bit", "bucket", "cluster", "coadds", "code",
+    "column", "constraint", "database", "days", "detail", "details", "differences", "disperser", "drift", "end",
+    "error", "event", "file", "filter", "folder", "frames", "function", "grace", "highest", "host", "id",
+    "keyword", "kind", "lamp", "level", "lowest", "message", "missing", "mode", "module", "name", "names",
+    "night", "noise", "offset", "operator", "option", "owner", "package", "part", "path", "place", "plane",
+    "planes", "point", "port", "problem", "problems", "product", "program", "quality", "reason", "reasons",
+    "reference", "report", "row", "rule", "run", "saturation", "scheme", "sequence", "sha256", "shape", "share",
+    "size", "source", "status", "step", "store", "table", "tag", "target", "text", "timeout", "total", "unit",
+    "url", "validity", "value", "version",
 ))
 # fmt: on
 
@@ -42,6 +42,7 @@ TERMS: Final[dict[str, str]] = {
     "MANIFEST": "manifest",
     "MARKER": "file that names the store",
     "MAX_LENGTH": "limit",
+    "POINTS": "the points",
     "PRODUCT_KINDS": "the kinds of products",
     "RESERVED": "user id",
     "SECRETS": "variable that names a file of secrets",
@@ -68,6 +69,7 @@ TERMS: Final[dict[str, str]] = {
     "api_url": "address of the server",
     "aside": "file",
     "backend": "type of database",
+    "changed": "what changed",
     "changed_at": "date",
     "client": "address",
     "count": "number",
@@ -104,6 +106,7 @@ TERMS: Final[dict[str, str]] = {
     "kinds": "the possible kinds",
     "known": "list of versions",
     "label": "group",
+    "lacking": "names of the arguments",
     "last": "the last one",
     "least": "least number",
     "left": "number",
@@ -142,6 +145,7 @@ TERMS: Final[dict[str, str]] = {
     "patience": "time in",
     "pause": "time in",
     "pid": "number",
+    "places": "the packages",
     "product_kind": "kind",
     "products": "number of",
     "quarantine": "quarantine folder",
@@ -164,6 +168,7 @@ TERMS: Final[dict[str, str]] = {
     "several": "the products or frames of that name",
     "short_id": "id",
     "shown": "file or cause",
+    "signature": "its arguments",
     "silence": "time in",
     "some": "list of kinds",
     "st_mode": "mode",
@@ -245,6 +250,12 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("nirflow/commands/cal/match.py", "quarantine"): "why it is in quarantine",
     ("nirflow/moments.py", "first"): "the earlier time",
     ("nirflow/moments.py", "last"): "the later time",
+    ("deployments/settings/own_step_settings.py", "named"): "file",
+    ("imaging/own_steps/applying.py", "use"): "function with its arguments",
+    ("imaging/own_steps/loading.py", "first"): "problem",
+    ("imaging/own_steps/loading.py", "known"): "names of the arguments",
+    ("imaging/own_steps/loading.py", "shown"): "function",
+    ("imaging/own_steps/registered.py", "found"): "number",
 }
 
 

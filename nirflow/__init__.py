@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from calib_store.store import Store as Store
     from flows.night import reduce_night as reduce_night
     from flows.run.options import Options as Options
+    from imaging.own_steps.declared import Step as Step
     from imaging.products.ccd import read_ccd as read_ccd
     from nirflow.session import services as services
 
 __version__ = "0.1.0"
-__all__ = ["Options", "Store", "__version__", "read_ccd", "reduce_night", "services"]
+__all__ = ["Options", "Step", "Store", "__version__", "read_ccd", "reduce_night", "services"]
 
 #: The module of each public name, imported at its first use, so that the command line starts quickly.
 _DEFINED_IN: Final = {
     "Options": "flows.run.options",
+    "Step": "imaging.own_steps.declared",
     "Store": "calib_store.store",
     "read_ccd": "imaging.products.ccd",
     "reduce_night": "flows.night",

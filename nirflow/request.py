@@ -11,7 +11,12 @@ from typing import Final
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
+from deployments.settings.own_step_settings import own_steps
 from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target, in_a_sentence
+from imaging.own_steps.loading import load
+from imaging.own_steps.named_arguments import check_references
+from imaging.own_steps.registered import OwnStepError
+from imaging.own_steps.uses import POINTS, OwnStepParameters, StepUse
 from nirflow.exits import UsageError
 from nirflow.moments import moment
 from nirflow.step_settings import first_problem, resolve
@@ -79,6 +84,7 @@ def build_request(
     bands: Sequence[str] = (),
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
+    steps: Sequence[str] = (),
     use: Sequence[str] = (),
     allow_missing: Sequence[str] = (),
     across_nights: bool = False,
@@ -97,7 +103,7 @@ def build_request(
     UsageError
         With the problem and the remedy.
     """
-    _refuse_parameters(settings, affected_by)
+    _refuse_parameters(settings, steps, affected_by)
     require_text(*paths, out)
     try:
         return ReduceRequest(
@@ -106,8 +112,8 @@ def build_request(
             out=out,
             bands=tuple(dict.fromkeys(_band(band) for band in bands)),
             only=TypeAdapter(tuple[Target, ...]).validate_python(tuple(dict.fromkeys(only))),
-            parameters=_parameters(settings),
-            changed=tuple(settings),
+            parameters=_parameters(settings, steps),
+            changed=(*settings, *(f"--step {text}" for text in steps)),
             use=_uses(use),
             allow_missing=TypeAdapter(frozenset[CalibrationKind]).validate_python(allow_missing),
             across_nights=across_nights,
@@ -146,21 +152,54 @@ def require_text(*paths: Path) -> None:
             ) from None
 
 
-def _refuse_parameters(settings: Sequence[str], affected_by: str | None) -> None:
+def _refuse_parameters(settings: Sequence[str], steps: Sequence[str], affected_by: str | None) -> None:
     """Refuse parameters of products that are made again, which have their own; those that affect no pixel are
     allowed.
     """
     others = [text for text in settings if text.partition(".")[0].strip() not in _PIXEL_FREE]
-    if affected_by is not None and others:
+    if affected_by is not None and (others or steps):
+        option = f"--set {others[0]}" if others else f"--step {steps[0]}"
         raise UsageError(
-            f"--set {others[0]} cannot go with --affected-by: each product is made again with its own parameters.",
+            f"{option} cannot go with --affected-by: each product is made again with its own parameters.",
             remedy="Omit it. To use other parameters, reduce the frames again: nirflow reduce PATH --set ...",
         )
 
 
-def _parameters(settings: Sequence[str]) -> ReductionParameters:
+def _parameters(settings: Sequence[str], steps: Sequence[str]) -> ReductionParameters:
     changed = resolve(settings, STEPS)
-    return ReductionParameters.model_validate(changed) if changed else ReductionParameters()
+    given = changed.pop("steps", OwnStepParameters())
+    assert isinstance(given, OwnStepParameters)
+    own = own_steps(_with_steps(given, steps))
+    for point in POINTS:
+        for one in own.at(point):
+            try:
+                check_references(one, point)
+                load(one, own.time_limit)
+            except OwnStepError as error:
+                raise UsageError(error.message, remedy=error.remedy) from error
+    return ReductionParameters.model_validate({**changed, "steps": own} if changed or own.used else {})
+
+
+def _with_steps(given: OwnStepParameters, texts: Sequence[str]) -> OwnStepParameters:
+    """Return the steps with those of the ``--step`` texts after them, in order."""
+    for text in texts:
+        point, sign, use = text.partition("=")
+        point = point.strip()
+        if not sign or point not in POINTS:
+            raise UsageError(
+                f"--step {text!r} is not of the form POINT=FUNCTION(ARGUMENT=VALUE, ...).",
+                remedy=f"Points: {', '.join(POINTS)}. For example --step "
+                "'after_detrend=ccdproc:cosmicray_lacosmic(sigclip=5, readnoise=@read_noise)'",
+            )
+        try:
+            added = StepUse.model_validate(use)
+        except ValidationError as error:
+            raise UsageError(
+                f"--step {text!r}: {first_problem(error)}.",
+                remedy="Write POINT=package.module:function(argument=value, ...), within quotes for the shell.",
+            ) from None
+        given = given.model_copy(update={point: (*getattr(given, point), added)})
+    return given
 
 
 def _band(text: str) -> str:

@@ -18,8 +18,7 @@ from tasks import detect as detect_step
 from tasks import sky as sky_step
 from tasks.detect import detected
 from tasks.detrend import Detrending
-from tasks.sky import SkyMasks
-from tasks.sky_group import Outcome, SkyGroup, group_of, left_out_by
+from tasks.sky_group import Outcome, SkyGroup, SkyMasks, group_of, left_out_by
 from tasks.sky_planes import subtracted
 from tasks.support.decorator import may_pass, step_task
 from tasks.support.references import LeftOut, ScratchRef

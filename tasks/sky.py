@@ -28,8 +28,18 @@ from imaging.sky.subtract import (
     SkyMetrics,
     SkyParameters,
 )
-from tasks.detrend import Detrending
-from tasks.sky_group import Outcome, SkyGroup, few_marks, group_of, level_of, number_of
+from tasks.detrend import Detrending, takes_much
+from tasks.own_steps.frame_steps import apply_to_frame, own_key
+from tasks.sky_group import (
+    Outcome,
+    SkyGroup,
+    SkyMasks,
+    few_marks,
+    group_of,
+    level_of,
+    number_of,
+    sort_out,
+)
 from tasks.sky_planes import subtracted
 from tasks.support.decorator import step_task
 from tasks.support.references import LeftOut, Reference, ScratchRef
@@ -41,20 +51,6 @@ logger = logging.getLogger(__name__)
 
 #: Planes of a sky-subtracted frame.
 SKY_LAYOUT: Final = LAYOUT | {MESH: np.float32}
-
-#: A group whose planes take more than this part of the scratch that is kept releases them on the way.
-_SHARE: Final = 4
-#: Bytes per pixel of the planes of a frame, detrended and without its sky; flags take next to none.
-_BYTES: Final = 16
-
-
-class SkyMasks(Reference):
-    """The object masks of a group's frames."""
-
-    frames: tuple[ScratchRef, ...]
-    left_out: tuple[LeftOut, ...] = Field(
-        default=(), description="frames whose sources could not be detected"
-    )
 
 
 class Persisting(Reference):
@@ -114,6 +110,7 @@ def subtract_group_sky(
     masks
         Object masks of the frames; a frame whose detection failed is left out.
     """
+    detrending = detrending.after("before_sky", {ref.name: ref for ref in masks.frames})
     group = group_of(label, detrended, objects, skies, parameters, failed=masks.left_out)
     for text in few_marks(group.skies):
         logger.warning("%s: %s", label, text)
@@ -163,7 +160,7 @@ def subtract_portions(
         The light of stars outside the masks of some frames, by their names.
     """
     portions = group.portions()
-    brief = _takes_much(group, workspace)
+    brief = takes_much(len(group.frames), group.frames[0], workspace)
     made: list[ScratchRef] = []
     known: dict[str, Measured] = {}
     kept: set[str] = set()
@@ -185,6 +182,54 @@ def subtract_portions(
     return made, reused
 
 
+@step_task("own steps", "{names} {name}", tags=["science", "own steps"])
+def apply_before_stack(
+    names: str,
+    name: str,
+    sky: SkyPass,
+    detrending: Detrending,
+    masks: SkyMasks,
+    workspace: Workspace,
+) -> ScratchRef | State[ScratchRef | None] | None:
+    """Call the user's steps with a sky-subtracted frame, or reuse its planes; None if its sky was not subtracted.
+
+    Parameters
+    ----------
+    names, name
+        Names of the steps and of the frame.
+    sky
+        The sky-subtracted frames.
+    detrending
+        What the frames were detrended with, and the steps.
+    masks
+        The object masks, which a step may take.
+    """
+    frame, mask, own = sky.frame(name), masks.of(name), detrending.own
+    if frame is None:
+        return Completed(name="Left out", data=None)
+    with step("before_stack", frame.frame.facts.root, workspace) as current:
+        earlier = found(workspace, own_key(own, "before_stack", frame.key, mask), frame.frame)
+        if earlier is not None:
+            current.reused = True
+            return Completed(name="Reused", data=earlier)
+        return apply_to_frame(own, "before_stack", frame, detrending.calibrations, mask, workspace)
+
+
+@step_task("own steps", "own steps before the stack of {label}", tags=["science", "own steps"])
+def gather_before_stack(label: str, sky: SkyPass, outcomes: dict[str, Outcome]) -> SkyPass:
+    """Return the frames after the user's steps in place of those before; a frame whose step failed is left out."""
+    done, left_out = sort_out(outcomes)
+    by_name = {one.name: one for one in done}
+    lost = {one.name for one in left_out}
+    return sky.model_copy(
+        update={
+            "frames": tuple(by_name.get(f.name, f) for f in sky.frames if f.name not in lost),
+            "left_out": (*sky.left_out, *left_out),
+            "failed": (*sky.failed, *(one.name for one in left_out)),
+        }
+    )
+
+
 def _persistence(frames: Sequence[ScratchRef]) -> dict[str, Persisting]:
     return {
         f.name: Persisting(
@@ -200,12 +245,6 @@ def _persistence(frames: Sequence[ScratchRef]) -> dict[str, Persisting]:
 def _number(frame: ScratchRef, name: str) -> float | None:
     value = frame.metrics[name]
     return None if value is None else float(value)
-
-
-def _takes_much(group: SkyGroup, workspace: Workspace) -> bool:
-    """Return whether a group's planes are released as soon as possible instead of kept for another reduction."""
-    rows, columns = Planes(group.frames[0].folder).shape("sci")
-    return len(group.frames) * rows * columns * _BYTES * _SHARE > workspace.scratch_limit
 
 
 def _subtract(

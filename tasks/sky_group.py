@@ -31,6 +31,19 @@ PORTION: Final = 12
 Outcome = Annotated[Any, SkipValidation]
 
 
+class SkyMasks(Reference):
+    """The object masks of a group's frames."""
+
+    frames: tuple[ScratchRef, ...]
+    left_out: tuple[LeftOut, ...] = Field(
+        default=(), description="frames whose sources could not be detected"
+    )
+
+    def of(self, name: str) -> ScratchRef | None:
+        """Return the mask of a frame, if it has one."""
+        return next((ref for ref in self.frames if ref.name == name), None)
+
+
 class SkyGroup(Reference):
     """The frames of a group that can be used, and the sky frames of each."""
 

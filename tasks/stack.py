@@ -12,6 +12,7 @@ from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
 from imaging.listed import counted
+from imaging.own_steps.applying import VERSION as OWN_VERSION
 from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
 from imaging.registration.align import output_grid
@@ -32,6 +33,8 @@ from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.extended_source import find_extended_source
+from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps
+from tasks.own_steps.stack_steps import with_own_steps
 from tasks.sky import SkyPass
 from tasks.stack_record import alignment_table, persistence_figures, source_table, stack_cards
 from tasks.support.decorator import step_task
@@ -90,11 +93,12 @@ def science_recipe(
     calibrations: Calibrations,
     parameters: ReductionParameters,
     exposures: Exposures = NONE_BEFORE,
+    own: OwnSteps = NO_OWN_STEPS,
 ) -> Recipe:
     """Return the recipe of a group's stack, which is known before any of its steps has run.
 
     ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames; ``exposures`` may
-    have left persistence in them.
+    have left persistence in them; ``own`` are the user's own steps.
     """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
@@ -109,10 +113,12 @@ def science_recipe(
         | {
             "prepare": parameters.prepare.for_frame(ordered[0].facts),
             "detrend": applied_to(parameters.detrend, calibrations),
-        },
+        }
+        | ({"steps": own.parameters} if own.parameters.used else {}),
         calibrations,
-        _EARLIER_VERSIONS,
+        _EARLIER_VERSIONS | ({"own": OWN_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
+        own.values(),
     )
 
 
@@ -129,12 +135,13 @@ def find_stack(
     parameters: ReductionParameters,
     workspace: Workspace,
     exposures: Exposures = NONE_BEFORE,
+    own: OwnSteps = NO_OWN_STEPS,
 ) -> ProductRef | State[ProductRef] | None:
     """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
     None.
     """
     group = group.served_by(calibrations)
-    recipe = science_recipe(group, calibrations, for_group(parameters, group), exposures)
+    recipe = science_recipe(group, calibrations, for_group(parameters, group), exposures, own)
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -153,12 +160,13 @@ def build_stack(
     parameters: ReductionParameters,
     workspace: Workspace,
     exposures: Exposures = NONE_BEFORE,
+    own: OwnSteps = NO_OWN_STEPS,
 ) -> ProductRef | State[ProductRef]:
     """Resample the aligned frames of ``group`` onto one grid and combine them."""
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
     whole = group.without({*sky.failed, *aligned.failed})
-    recipe = science_recipe(whole, calibrations, parameters, exposures)
+    recipe = science_recipe(whole, calibrations, parameters, exposures, own)
 
     def build() -> Built:
         alignment = aligned.alignment
@@ -183,14 +191,14 @@ def build_stack(
             threads=workspace.threads,
             memory=workspace.memory,
         )
+        header = grid.header.copy()
+        raw = catalogues[alignment.reference].frame
+        primary, _ = read_headers(workspace.readable(raw))
+        result = with_own_steps(group.label, result, raw, header, primary, recipe.key, own, workspace)
         sources = detect(result.sci, result.dq, parameters.detect)
         raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
         names = tuple(entry.name for entry in used)
         skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
-        reference = next(i for i in inputs if i.name == alignment.reference)
-        raw = catalogues[reference.name].frame
-        primary, _ = read_headers(workspace.readable(raw))
-        header = grid.header.copy()
         marks = sky.marks(names)
         levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
         extended = find_extended_source(
@@ -237,7 +245,9 @@ def build_stack(
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
             ),
-            cards=stack_cards(metrics, alignment.reference) | ({} if extended is None else extended.cards()),
+            cards=stack_cards(metrics, alignment.reference)
+            | own.cards()
+            | ({} if extended is None else extended.cards()),
             object_mask=sources.object_mask,
             tables={
                 "OBJCAT": source_table(result, sources, grid.header, parameters.detect.aperture),

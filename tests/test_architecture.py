@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: The folders of a package from the lowest to the highest: each may import those before it, and its own modules.
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
-        "instruments", "frames", "pixels", "io", "products", "sources", "detrend", "calibrations", "sky",
+        "instruments", "frames", "pixels", "io", "products", "own_steps", "sources", "detrend", "calibrations", "sky",
         "registration", "stack", "simulator",
     ),
     "calib_store": (
@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("prefect_internals", "support", "building", "starlight"),
+    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight"),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16

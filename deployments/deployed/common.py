@@ -94,6 +94,9 @@ def options_of(settings: Settings, **given: Any) -> Options:
     the night's folder. The store keeps both.
     """
     parameters = given.pop("parameters", None) or ReductionParameters()
+    settings.steps.check_form(parameters.steps)
+    steps = parameters.steps.over(settings.steps.parameters).resolved()
+    parameters = parameters.model_copy(update={"steps": steps})
     if settings.watch.check is not None:
         parameters = parameters.model_copy(update={"check": settings.watch.check})
     return Options(

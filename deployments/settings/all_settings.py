@@ -26,6 +26,7 @@ from pydantic_settings import SettingsConfigDict
 
 from calib_store.model.settings import PREFIX, Address, StoreSettings, given_by, unknown, variable
 from calib_store.model.settings_file import read_settings_file
+from deployments.settings.own_step_settings import StepSettings
 from deployments.settings.server_settings import ServerSettings
 from deployments.settings.watch_settings import WatchSettings
 from imaging.instruments import catalogue
@@ -199,6 +200,7 @@ class Settings(StoreSettings):
     watch: WatchSettings = Field(default=WatchSettings(), description="arrival of frames")
     nightly: NightlySettings = Field(default_factory=NightlySettings, description="the scheduled reduction")
     notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
+    steps: StepSettings = Field(default=StepSettings(), description="functions of your own as steps")
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

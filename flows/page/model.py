@@ -62,6 +62,8 @@ class NightProduct:
         Their sha256, as far as the store knows them.
     calibrations
         Names of the products that it was made with.
+    own_steps
+        The user's own steps that it was made with: point, function with arguments, package.
     reused
         Whether the last run found it in the store.
     status
@@ -93,6 +95,7 @@ class NightProduct:
     inputs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     calibrations: tuple[str, ...] = ()
+    own_steps: tuple[str, ...] = ()
     reused: bool = False
     status: str = "gone"
     status_reason: str = ""

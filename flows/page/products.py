@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 from uuid import UUID
+
+from pydantic import ValidationError
 
 from calib_store.curation.objections import objections
 from calib_store.model.records import Product
@@ -15,7 +18,9 @@ from calib_store.tables import products as product_rows
 from flows.page.model import NightProduct
 from imaging.figures import Figure, shown
 from imaging.instruments import catalogue
+from imaging.own_steps.uses import POINTS, OwnStepParameters, step_summary
 from imaging.product_figures import figures_of
+from tasks.building.recipe import OWN_STEPS
 from tasks.support.references import LeftOut, ProductRef
 
 
@@ -104,6 +109,7 @@ def describe_products(
         inputs=inputs,
         sources=stored.frames[id_],
         calibrations=stored.calibrations[id_],
+        own_steps=_own_steps(product),
         reused=ref.reused if ref is not None else False,
         status=product.state,
         status_reason=_status_reason(store, product),
@@ -118,6 +124,19 @@ def describe_products(
         seeing=_number(metrics.get("seeing")),
         sky=_number(metrics.get("sky")),
     )
+
+
+def _own_steps(product: Product) -> tuple[str, ...]:
+    """Return the user's own steps that a product was made with, one line each."""
+    with suppress(ValidationError):  # recorded by a version that names other points
+        parameters = OwnStepParameters.model_validate(product.parameters.get("steps", {}))
+        recorded = product.parameters.get(OWN_STEPS, {})
+        return tuple(
+            f"{point}: {step_summary(use, identity)}"
+            for point in POINTS
+            for use, identity in zip(parameters.at(point), recorded.get(point, ()), strict=False)
+        )
+    return ()
 
 
 def _gone(id_: UUID, ref: ProductRef) -> NightProduct:

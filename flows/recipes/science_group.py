@@ -8,12 +8,14 @@ from prefect import allow_failure
 from prefect.futures import PrefectFuture
 
 from flows.recipes.submissions import Submissions
+from imaging.own_steps.uses import Point
 from tasks.align import align_group
 from tasks.detect import detect_sources
-from tasks.detrend import Detrending, detrend_frame
+from tasks.detrend import Detrending, apply_own_steps, detrend_frame
 from tasks.earlier_exposures import Exposures, find_exposures
 from tasks.masks import find_masks
-from tasks.sky import subtract_group_sky
+from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps, find_own_steps
+from tasks.sky import apply_before_stack, gather_before_stack, subtract_group_sky
 from tasks.stack import ScienceSet, build_stack, find_stack, for_group
 from tasks.starlight.second_sky import remove_starlight
 from tasks.support.references import Calibrations
@@ -37,18 +39,32 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     looking.wait()
     if not looking.state.is_completed():
         return None
-    found: PrefectFuture[Any] = find_stack.submit(group, choosing, run.parameters, run.workspace, looking)
+    own = NO_OWN_STEPS
+    if run.parameters.steps.used:
+        finding: Any = find_own_steps.submit(group.label, run.parameters.steps, run.workspace)
+        run.add("science", group.label, finding)
+        finding.wait()
+        if not finding.state.is_completed():
+            return None
+        own = finding.result()
+    found: PrefectFuture[Any] = find_stack.submit(
+        group, choosing, run.parameters, run.workspace, looking, own
+    )
     run.add("science", group.label, found)
     if found.result(raise_on_failure=False) is not None:
         return found
     calibrations = choosing.result()
-    return submit_group(run, group.served_by(calibrations), calibrations, looking.result())
+    return submit_group(run, group.served_by(calibrations), calibrations, looking.result(), own)
 
 
 def submit_group(
-    run: Submissions, group: ScienceSet, calibrations: Calibrations, exposures: Exposures
+    run: Submissions,
+    group: ScienceSet,
+    calibrations: Calibrations,
+    exposures: Exposures,
+    own: OwnSteps = NO_OWN_STEPS,
 ) -> PrefectFuture[Any]:
-    """Submit the steps of one science group and return the last of them."""
+    """Submit the steps of one science group, with the user's own among them, and return the last one."""
     p, workspace = for_group(run.parameters, group), run.workspace
     detrended = {
         frame.name: run.add(
@@ -60,10 +76,13 @@ def submit_group(
     }  # fmt: skip
     frames = {name: allow_failure(one) for name, one in detrended.items()}
     detrending = Detrending(
-        calibrations=calibrations, prepare=p.prepare, parameters=p.detrend, exposures=exposures
+        calibrations=calibrations, prepare=p.prepare, parameters=p.detrend, exposures=exposures, own=own
     )
+    frames = _with_own_steps(run, frames, "after_detrend", detrending)
+    detrending = detrending.after("after_detrend")
     masks: Any = find_masks.submit(group.label, frames, group.skies, detrending, p.sky, p.detect, workspace)
     run.add("sky", group.label, masks)
+    frames = _with_own_steps(run, frames, "before_sky", detrending, masks)
     sky: Any = subtract_group_sky.submit(
         group.label, frames, group.objects, group.skies, detrending, p.sky, workspace, masks
     )
@@ -77,11 +96,50 @@ def submit_group(
         group.label, catalogues, p.align, workspace, wait_for=[sky]
     )
     run.add("align", group.label, aligned)
-    without: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
-    run.add("starlight", group.label, without)
+    subtracted: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
+    run.add("starlight", group.label, subtracted)
+    if own.before_stack:
+        subtracted = _before_stack(run, group, subtracted, detrending, masks)
     stack: PrefectFuture[Any] = run.add(
         "science",
         group.label,
-        build_stack.submit(group, calibrations, without, aligned, p, workspace, exposures),
+        build_stack.submit(group, calibrations, subtracted, aligned, p, workspace, exposures, own),
     )
     return stack
+
+
+def _with_own_steps(
+    run: Submissions, frames: dict[str, Any], point: Point, detrending: Detrending, masks: Any = None
+) -> dict[str, Any]:
+    """Submit the user's steps at a point, one task a frame; without any the frames stay what they are."""
+    if not detrending.own.at(point):
+        return frames
+    names = detrending.own.names(point)
+    return {
+        name: allow_failure(
+            run.add(
+                "own steps", name,
+                apply_own_steps.submit(
+                    names, name, frame, point, detrending, len(frames), run.workspace, masks
+                ),
+                minor=True,
+            )
+        )
+        for name, frame in frames.items()
+    }  # fmt: skip
+
+
+def _before_stack(run: Submissions, group: ScienceSet, sky: Any, detrending: Detrending, masks: Any) -> Any:
+    """Submit the user's steps before the stack, and return the task with the frames after them."""
+    names = detrending.own.names("before_stack")
+    done = {
+        name: run.add(
+            "own steps", name,
+            apply_before_stack.submit(names, name, sky, detrending, masks, run.workspace),
+            minor=True,
+        )
+        for name in group.objects
+    }  # fmt: skip
+    outcomes = {name: allow_failure(one) for name, one in done.items()}
+    gathered: Any = gather_before_stack.submit(group.label, sky, outcomes)
+    return run.add("own steps", group.label, gathered)

@@ -21,7 +21,8 @@ from flows.run.redo import Redo, is_usable
 from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import KINDS, PRODUCT_KINDS, CalibrationKind, ProductKind, Target
-from tasks.building.recipe import INSTRUMENT
+from imaging.own_steps.uses import OwnStepParameters
+from tasks.building.recipe import INSTRUMENT, OWN_STEPS
 from tasks.support.parameters import STEPS, ReductionParameters
 from tasks.support.references import ProductSet, RawFrame
 
@@ -180,11 +181,12 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
     The calibrations that a user named or did without are recorded among them; the choice repeats these
     decisions. Those that an earlier version gave another meaning have their defaults (`outdated_parameters`).
     """
-    steps: dict[str, Any] = {}
+    # A product that had no own steps gets none of those that the run has.
+    steps: dict[str, Any] = {"steps": OwnStepParameters()} if KINDS[product.kind].is_stack else {}
     if not product.parameters:
         raise NotPossibleError("its parameters are not known: it was not made by nirflow")
     for name, values in product.parameters.items():
-        if name == INSTRUMENT:  # the current table applies
+        if name in (INSTRUMENT, OWN_STEPS):  # the current table and the current functions apply
             continue
         if name == "detrend":
             values = {k: v for k, v in values.items() if k not in ("override", "allow_missing")}

@@ -30,12 +30,16 @@ _RELEASED = "released"
 
 
 def write_planes(
-    folder: Path, planes: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None
+    folder: Path,
+    planes: Mapping[str, NDArray[Any]],
+    meta: Mapping[str, Any] | None = None,
+    *,
+    same: Mapping[str, Planes] | None = None,
 ) -> Path:
     """Write ``planes`` (name to array) and ``meta`` (JSON values) as ``folder``, completely or not at all.
 
-    Scratch files can be made again, so they are not synced to the disk; the checksums reveal an incomplete
-    write. An existing folder is replaced.
+    ``same`` are further planes, each as another folder has it. Scratch files can be made again, so they are not synced
+    to the disk; the checksums reveal an incomplete write. An existing folder is replaced.
     """
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
     with writing_to(folder, sum(plane.nbytes for plane in planes.values())):
@@ -50,6 +54,9 @@ def write_planes(
                 (aside / name).write_bytes(content)
                 digest = hashlib.sha256(content).hexdigest()
                 manifest["planes"][name] = _described(data.dtype, data.shape, digest, packed is not None)
+            for name, source in (same or {}).items():
+                _link(source.folder / name, aside / name)
+                manifest["planes"][name] = source.entry(name)
             (aside / _MANIFEST).write_text(json.dumps(manifest))
             _replace(folder, aside)
         except BaseException:
@@ -155,6 +162,16 @@ class PlanesWriter:
         return dtype.itemsize * int(np.prod(shape[1:]))
 
 
+def _link(path: Path, new: Path) -> None:
+    """Make a file appear under another name as well; copy it where the disk has no links. No file is ever changed."""
+    try:
+        new.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV):
+            raise
+        shutil.copyfile(path, new)
+
+
 def _described(dtype: np.dtype[Any], shape: tuple[int, ...], sha256: str, packed: bool) -> dict[str, Any]:
     """Return the entry of a plane in the manifest; ``packed`` planes are stored as runs."""
     entry = {"dtype": dtype.str, "shape": list(shape), "sha256": sha256}
@@ -220,6 +237,15 @@ class Planes:
 
     def __contains__(self, name: str) -> bool:
         return name in self._planes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the planes."""
+        return tuple(self._planes)
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return the description of a plane in the manifest."""
+        return dict(self._planes[name])
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a plane."""

@@ -140,6 +140,15 @@ def reduce(
             help="A step's parameter; see nirflow params. Repeatable.",
         ),
     ] = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--step",
+            metavar="POINT=FUNCTION",
+            help="Call a function of your own: after_detrend='pkg.module:function(sigma=5, mask=@bpm)'; points: "
+            "after_detrend, before_sky, before_stack, after_stack. Repeatable.",
+        ),
+    ] = None,
     use: Annotated[
         list[str] | None,
         typer.Option(
@@ -219,8 +228,9 @@ def reduce(
         from nirflow.request import build_request
     request = build_request(
         paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
-        use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of, affected_by=affected_by,
-        across_nights=across_nights, join=join, threads=threads, memory=memory, quiet=quiet or json,
+        steps=steps or (), use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of,
+        affected_by=affected_by, across_nights=across_nights, join=join, threads=threads, memory=memory,
+        quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduction import run_reduce
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,7 +35,7 @@ from tasks.building.complete_sets import complete_set, refer_to_complete_set
 from tasks.building.plain_names import place
 from tasks.building.product_status import certified, confirmed, not_rejected, warnings_of
 from tasks.building.provenance import lineage, provenance
-from tasks.building.recipe import Ingredient, Recipe, provisional, rejected_meanwhile
+from tasks.building.recipe import OWN_STEPS, Ingredient, Recipe, provisional, rejected_meanwhile
 from tasks.support.artifacts import publish_product
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
@@ -286,6 +287,8 @@ def _left_out_cards(left_out: Sequence[LeftOut]) -> Cards:
 def _history(recipe: Recipe, began: datetime) -> list[HistoryRow]:
     now = stamped(datetime.now(UTC))
     values = {name: model.model_dump_json() for name, model in recipe.parameters.items()}
+    if recipe.own_steps:
+        values[OWN_STEPS] = json.dumps(recipe.own_steps, sort_keys=True)
     if recipe.calibrations.user_decisions():
         fields = {"missing", "overridden", "disagreements"}
         values["calibrations"] = recipe.calibrations.model_dump_json(include=fields)

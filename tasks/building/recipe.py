@@ -15,8 +15,9 @@ from imaging.parameters import StepParameters
 from tasks.support.references import Calibrations, RawFrame
 from tasks.support.workspace import Workspace
 
-#: Name, among a product's parameters, of the contribution of its instrument's table.
+#: Names, among a product's parameters, of the contributions of its instrument's table and of the user's own steps.
 INSTRUMENT: Final = "instrument"
+OWN_STEPS: Final = "own_steps"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Recipe:
         Step to parameters.
     calibrations
         Products that are applied.
+    own_steps
+        What identifies the user's own steps, by point; empty without any.
     """
 
     kind: ProductKind
@@ -59,6 +62,7 @@ class Recipe:
     calibrations: Calibrations = field(default_factory=Calibrations)
     earlier_versions: Mapping[str, int] = field(default_factory=dict)
     exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    own_steps: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def algorithm_version(self) -> str:
@@ -76,10 +80,11 @@ class Recipe:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters as JSON values, with the identity of an instrument table that is not nirflow's
-        own.
+        """The parameters as JSON values, with the identities of the user's own steps and of an instrument table
+        that is not nirflow's own.
         """
         values = {name: model.model_dump(mode="json") for name, model in self.parameters.items()}
+        values |= {OWN_STEPS: dict(self.own_steps)} if self.own_steps else {}
         instruments = {one.frame.facts.instrument for one in self.ingredients}
         tables = sorted(filter(None, map(catalogue.identity, instruments)))
         return values | {INSTRUMENT: {"table": ",".join(tables)}} if tables else values

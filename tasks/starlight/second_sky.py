@@ -31,8 +31,8 @@ from imaging.stack.zero_level import raise_to_zero
 from tasks import sky as sky_step
 from tasks.align import AlignedGroup, align_input
 from tasks.detrend import Detrending
-from tasks.sky import SKY_LAYOUT, SkyMasks, SkyPass, subtract_portions
-from tasks.sky_group import Outcome, group_of
+from tasks.sky import SKY_LAYOUT, SkyPass, subtract_portions
+from tasks.sky_group import Outcome, SkyMasks, group_of
 from tasks.stack import ScienceSet, stack_input, within_limits
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
@@ -85,6 +85,7 @@ def remove_starlight(
             group.label, detrended, group.objects, group.skies, parameters.sky, failed=masks.left_out
         )
         masked = {ref.name: ref for ref in masks.frames}
+        detrending = detrending.after("before_sky", masked)
         key = scratch_key(
             "sky without starlight", VERSION,
             [

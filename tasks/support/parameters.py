@@ -15,6 +15,7 @@ from imaging.frames.find_files import CheckParameters
 from imaging.frames.groups import GroupParameters
 from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
+from imaging.own_steps.uses import OwnStepParameters
 from imaging.parameters import StepParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters
@@ -35,6 +36,11 @@ class _Steps(BaseModel):
     )
     detrend: DetrendParameters = Field(default=DetrendParameters(), description="dark and flat applied")
     sky: SkyParameters = Field(default=SkyParameters(), description="sky from the other dithers")
+    steps: OwnStepParameters = Field(
+        default=OwnStepParameters(),
+        title="Own steps",
+        description="functions of your own, called with frames and stacks",
+    )
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
     resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")

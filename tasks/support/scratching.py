@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from calib_store.model.records import recipe_key
-from imaging.io.planes import Planes, open_if_intact, released, touch
+from imaging.io.planes import Planes, open_if_intact, released, touch, write_planes
 from imaging.parameters import StepParameters
 from tasks.support.references import RawFrame, ScratchRef
 from tasks.support.workspace import Workspace
@@ -48,3 +51,18 @@ def meta(key: str, metrics: BaseModel | Mapping[str, object]) -> dict[str, objec
 def planes_of(ref: ScratchRef) -> Planes:
     """Open the planes that a reference names."""
     return Planes(ref.folder)
+
+
+def write_changed_planes(
+    folder: Path, source: Planes, planes: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]
+) -> None:
+    """Write the planes of ``source`` as another folder, those in ``planes`` with new content.
+
+    The files of planes that are not there, or have the content that they had, are shared by both folders.
+    """
+    new = {
+        name: plane
+        for name, plane in planes.items()
+        if name not in source or not np.array_equal(source.rows(name), plane)
+    }
+    write_planes(folder, new, meta, same={name: source for name in source.names if name not in new})

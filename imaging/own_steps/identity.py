@@ -1,0 +1,133 @@
+"""What makes a step of the user's own the same: its name, its source, the versions of its package and what that needs.
+
+A changed source or version gives products another key, so that they are made again.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from typing import Any, Final
+
+from imaging.own_steps.loading import LoadedStep
+from imaging.own_steps.registered import OwnStepError
+
+#: The beginning of a requirement: the name of a distribution.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: Distributions whose versions count for every step: they are what a CCDData is made of.
+_ALWAYS: Final = ("astropy", "numpy")
+#: Digest of the source of each package when it was first identified, by name.
+_seen: Final[dict[str, str]] = {}
+
+
+def identity_of(step: LoadedStep) -> dict[str, Any]:
+    """Return the identity of a step as JSON values, without its arguments.
+
+    Returns
+    -------
+    dict
+        ``function`` (dotted name), ``source`` (sha256 of the Python files of its package), ``distribution`` (name and
+        version; empty without one), ``requires`` (versions of what that requires, by name), ``bit``.
+
+    Raises
+    ------
+    OwnStepError
+        If it has neither source nor version.
+    """
+    function = inspect.unwrap(step.function)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    files = _files(module)
+    provided = packages_distributions()
+    providers = [one for one in (step.distribution, *provided.get(module.partition(".")[0], ())) if one]
+    versions = {one: _version(one) for one in dict.fromkeys(providers)}
+    if not files and not any(versions.values()):
+        raise OwnStepError(
+            f"The step {step.use.function} ({module}) has neither source files nor a package with a version, so that "
+            "nirflow could not notice when it changes.",
+            remedy="Put the function into a module of its own: a file, or an installed package.",
+        )
+    needed = set(_ALWAYS)
+    for one in versions:
+        needed |= _required(one)
+    if not versions:  # no metadata: what the files import
+        needed |= {one for imported in _imports(files) for one in provided.get(imported, ())}
+    return {
+        "function": f"{module}:{name}",
+        "source": _as_imported(module.partition(".")[0], _digest(files)),
+        "distribution": ", ".join(f"{one} {version}" for one, version in versions.items() if version),
+        "requires": {one: _version(one) for one in sorted(needed - set(versions)) if _version(one)},
+        "bit": step.bit,
+    }
+
+
+def _files(module: str) -> tuple[Path, ...]:
+    """Return the Python files of the package that a module is in, or the one file of a module outside of packages."""
+    root = sys.modules.get(module.partition(".")[0])
+    places = [Path(one) for one in getattr(root, "__path__", ())]
+    if places:
+        return tuple(sorted(path for place in places for path in place.rglob("*.py")))
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return (Path(file),) if file is not None and file.endswith(".py") else ()
+
+
+def _as_imported(package: str, source: str) -> str:
+    """Return the digest of a package's source, unless another one was imported in this process.
+
+    Raises
+    ------
+    OwnStepError
+        If the files changed since: what runs is not what they contain.
+    """
+    if _seen.setdefault(package, source) != source:
+        raise OwnStepError(
+            f"The source of {package} has changed since this process imported it.",
+            remedy="Restart Python (in a notebook, its kernel), so that the new source is imported.",
+        )
+    return source
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Return one sha256 of files: of their content and order, not of where they are."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _imports(files: Iterable[Path]) -> set[str]:
+    """Return the top-level names that files import anywhere."""
+    names: set[str] = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names
+
+
+def _version(name: str) -> str:
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return ""
+
+
+def _required(name: str) -> set[str]:
+    """Return the distributions that one requires, without those of its extras.
+
+    What these require in turn does not count: an upgrade of it would make every product again.
+    """
+    try:
+        requirements = distribution(name).requires or ()
+    except PackageNotFoundError:
+        return set()
+    matched = (_NAME.match(text) for text in requirements if "extra ==" not in text.partition(";")[2])
+    return {one[0].lower().replace("_", "-") for one in matched if one is not None}

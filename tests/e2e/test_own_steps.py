@@ -1,0 +1,235 @@
+"""Functions of the user's own at each point of a reduction: called, recorded, reused, refused, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from night_lab import Lab, Run
+
+from flows.page.collect import collect_night
+from imaging.io.planes import open_if_intact
+from imaging.own_steps import identity
+from imaging.pixels.dq import DQ
+from imaging.products.product_file import read_product
+from imaging.simulator.truth import NightTruth
+
+#: A package of a user, which is neither installed nor known to any test.
+SOURCE = '''
+"""Steps of an observatory."""
+import time
+import numpy as np
+
+def add(ccd, electrons=0.0):
+    """Add a constant."""
+    ccd.data += electrons
+    return ccd
+
+def mask_corner(ccd, size=8, mask=None, noise=0.0):
+    """Mask a corner; mask and noise come from nirflow."""
+    assert mask is None or (mask.shape == ccd.shape and mask.dtype == bool)
+    assert noise >= 0
+    ccd.mask = ccd.mask.copy()
+    ccd.mask[:size, :size] = True
+    return ccd
+
+def fail_for(ccd, name=""):
+    """Fail for one frame."""
+    if name in ccd.header["DATALAB"]:
+        raise RuntimeError("no light")
+    return ccd
+
+def scale(ccd, factor=1.0, table=None):
+    """Multiply with a factor, also from a file."""
+    factor = float(table.read_text()) if table is not None else factor
+    return ccd.multiply(factor, handle_meta="first_found", handle_mask="first_found")
+
+def without_uncertainty(ccd):
+    return type(ccd)(ccd.data, unit=ccd.unit, wcs=ccd.wcs, mask=ccd.mask)
+'''
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("own") / "packages"
+    module = folder / "obspkg" / "steps.py"
+    module.parent.mkdir(parents=True)
+    (module.parent / "__init__.py").write_text("")
+    module.write_text(textwrap.dedent(SOURCE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield module
+    for name in [name for name in sys.modules if name.partition(".")[0] == "obspkg"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def own_lab(new_lab: Any, night: NightTruth) -> Lab:
+    """A lab with the night reduced without own steps."""
+    one: Lab = new_lab()
+    one.reduce(night.folder.parent, out="plain")
+    return one
+
+
+def reduce(lab: Lab, night: NightTruth, out: str, **steps: Any) -> Run:
+    return lab.reduce(night.folder.parent, out=out, steps={"steps": steps})
+
+
+def history(path: Path) -> dict[str, Any]:
+    rows = fits.getdata(path, "HISTORY")
+    name, values = rows.columns.names[:2]
+    return {str(row[name]): json.loads(row[values]) for row in rows}
+
+
+def test_functions_at_every_point_are_called_recorded_and_shown(
+    own_lab: Lab, night: NightTruth, package: Path
+) -> None:
+    plain = own_lab.reduce(night.folder.parent, out="plain")
+    run = reduce(
+        own_lab, night, "all",
+        after_detrend=["obspkg.steps:add(electrons=1000)", "obspkg.steps:mask_corner(mask=@bpm, noise=@read_noise)"],
+        before_sky=["obspkg.steps:mask_corner(size=4, mask=@object_mask)"],
+        before_stack=[{"function": "obspkg.steps:mask_corner", "arguments": {"size": 12}, "bit": 8}],
+        after_stack=["obspkg.steps:scale(factor=2.0)"],
+    )  # fmt: skip
+    image, before = run.product("image"), plain.product("image")
+    n = len(night.science)
+    assert {name: run.built[name] for name in ("after_detrend", "before_sky", "before_stack")} == {
+        "after_detrend": n, "before_sky": n, "before_stack": n,
+    }  # fmt: skip
+    assert before.reused
+    assert not image.reused
+    assert image.recipe_key != before.recipe_key
+    assert image.output is not None
+    assert before.output is not None
+    new, old = read_product(image.output), read_product(before.output)
+    # The constant is part of the sky, and the factor of the stack.
+    both = (new.dq == 0) & (old.dq == 0)
+    assert np.median(new.sci[both] - 2 * old.sci[both]) == pytest.approx(0, abs=3)
+    assert np.median(new.var[both] / old.var[both]) == pytest.approx(4, rel=0.1)
+    header = fits.getheader(image.output)
+    assert [str(header[f"NFSTEP{i}"]).split(" [")[0] for i in range(1, 6)] == [
+        "after_detrend: obspkg.steps:add(electrons=1000)",
+        "after_detrend: obspkg.steps:mask_corner(mask=@bpm, noise=@read_noise)",
+        "before_sky: obspkg.steps:mask_corner(size=4, mask=@object_mask)",
+        "before_stack: obspkg.steps:mask_corner(size=12)",
+        "after_stack: obspkg.steps:scale(factor=2.0)",
+    ]
+    recorded = history(image.output)["own_steps"]
+    assert recorded["before_stack"][0]["bit"] == 8
+    assert recorded["after_detrend"][0]["bit"] == 1
+    assert len(recorded["after_stack"][0]["source"]) == 64
+    assert recorded["after_stack"][0]["arguments"] == {"factor": 2.0}
+    assert run.product("dark").reused
+    assert run.product("flat").reused
+    page = collect_night(own_lab.store(), _night(run))
+    (shown,) = [one for one in page.products if str(one.id) == image.id]
+    assert [text.split(" [")[0] for text in shown.own_steps][
+        -1
+    ] == "after_stack: obspkg.steps:scale(factor=2.0)"
+
+
+def _night(run: Run) -> Any:
+    from datetime import date
+
+    return date.fromisoformat(run.product("image").label.split()[-1])
+
+
+def test_the_same_steps_are_reused_and_others_are_not(own_lab: Lab, night: NightTruth, package: Path) -> None:
+    first = reduce(own_lab, night, "first", after_detrend=["obspkg.steps:add(electrons=5)"])
+    again = reduce(own_lab, night, "again", after_detrend=["obspkg.steps:add(electrons=5)"])
+    other = reduce(own_lab, night, "other", after_detrend=["obspkg.steps:add(electrons=6)"])
+    assert again.product("image").id == first.product("image").id
+    assert again.product("image").reused
+    assert other.product("image").id != first.product("image").id
+    assert other.count("reused")["detrend"] == len(night.science)
+    assert other.built["after_detrend"] == len(night.science)
+
+
+def test_another_source_makes_products_again(
+    own_lab: Lab, night: NightTruth, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = reduce(own_lab, night, "first", after_stack=["obspkg.steps:add(electrons=7)"])
+    text = package.read_text()
+    package.write_text(text.replace("ccd.data += electrons", "ccd.data += electrons + 100"))
+    # This process has the previous source in memory: what runs is not what would be recorded.
+    stale = reduce(own_lab, night, "stale", after_stack=["obspkg.steps:add(electrons=7)"])
+    assert "The source of obspkg has changed since this process imported it." in stale.failure("")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "obspkg"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(identity._seen, "obspkg")
+    import_module("obspkg.steps")
+    second = reduce(own_lab, night, "second", after_stack=["obspkg.steps:add(electrons=7)"])
+    package.write_text(text)
+    monkeypatch.undo()
+    identity._seen.pop("obspkg", None)
+    assert not second.product("image").reused
+    assert second.product("image").id != first.product("image").id
+
+
+def test_a_frame_whose_step_fails_is_left_out_and_named(
+    own_lab: Lab, night: NightTruth, package: Path
+) -> None:
+    bad = night.science[1]
+    label = fits.getheader(night.folder.parent / bad.file)["DATALAB"]
+    for point in ("after_detrend", "before_stack"):
+        run = reduce(own_lab, night, f"bad-{point}", **{point: [f"obspkg.steps:fail_for(name={label!r})"]})
+        image = run.product("image")
+        assert bad.file not in image.inputs
+        assert len(image.inputs) == len(night.science) - 1
+        assert "the step fail_for failed with RuntimeError: no light" in run.reason(bad.file)
+        assert run.report.incomplete
+
+
+def test_a_step_that_returns_no_uncertainty_or_is_missing_fails_the_stack_and_nothing_else(
+    own_lab: Lab, night: NightTruth, package: Path
+) -> None:
+    run = reduce(own_lab, night, "unfit", after_stack=["obspkg.steps:without_uncertainty"])
+    assert "the step without_uncertainty returned no uncertainty" in run.failure("")
+    assert "flat" in run.kinds()
+    missing = reduce(own_lab, night, "missing", after_stack=["nopkg.steps:f"])
+    assert "cannot be imported: ModuleNotFoundError: No module named 'nopkg'" in missing.failure("")
+    assert "flat" in missing.kinds()
+    assert "image" not in missing.kinds()
+
+
+def test_the_content_of_a_file_is_part_of_the_identity(
+    own_lab: Lab, night: NightTruth, package: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "factor.txt"
+    made = []
+    for text in ("1.5", "1.5\n", "2.5"):
+        table.write_text(text)
+        made.append(
+            reduce(
+                own_lab,
+                night,
+                "file",
+                after_stack=[f"obspkg.steps:scale(table=@{table})"],
+            )
+        )
+    assert len({run.product("image").id for run in made}) == 3
+
+
+def test_cosmic_rays_are_found_by_ccdproc(own_lab: Lab, night: NightTruth) -> None:
+    arguments = "readnoise=@read_noise, gain=@gain, satlevel=@saturation, niter=1"
+    run = reduce(own_lab, night, "rays", after_detrend=[f"ccdproc:cosmicray_lacosmic({arguments})"])
+    image = run.product("image")
+    assert image.output is not None
+    assert "[ccdproc 2" in fits.getheader(image.output)["NFSTEP1"]
+    recorded = history(image.output)["own_steps"]["after_detrend"][0]
+    assert recorded["bit"] == DQ.COSMIC_RAY
+    assert {"astropy", "astroscrappy", "numpy"} <= recorded["requires"].keys()
+    (frame,) = [n for n in image.inputs if n == night.science[0].file]
+    folders = list((own_lab.data / "scratch").glob(f"{Path(frame).stem}-*"))
+    planes = [one for one in map(open_if_intact, folders) if one is not None and "dq" in one]
+    flagged = [int(np.count_nonzero(one.rows("dq") & DQ.COSMIC_RAY)) for one in planes]
+    assert max(flagged) > 0
