@@ -87,18 +87,19 @@ def submit_group(
         group.label, frames, group.objects, group.skies, detrending, p.sky, workspace, masks
     )
     run.add("sky", group.label, sky)
+    processed = _before_stack(run, group, sky, detrending, masks) if own.before_stack else sky
     sources = {
-        name: run.add("detect", name, detect_sources.submit(sky, name, p.detect, workspace), minor=True)
+        name: run.add("detect", name, detect_sources.submit(processed, name, p.detect, workspace), minor=True)
         for name in group.objects
     }
     catalogues = {name: allow_failure(one) for name, one in sources.items()}
     aligned: Any = align_group.submit(  # type: ignore[call-overload]
-        group.label, catalogues, p.align, workspace, wait_for=[sky]
+        group.label, catalogues, p.align, workspace, wait_for=[processed]
     )
     run.add("align", group.label, aligned)
     subtracted: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
     run.add("starlight", group.label, subtracted)
-    if own.before_stack:
+    if own.before_stack:  # frames that the starlight did not change are there already
         subtracted = _before_stack(run, group, subtracted, detrending, masks)
     stack: PrefectFuture[Any] = run.add(
         "science",
