@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from pydantic import Field
 from imaging.calibrations.dark import DarkParameters, make_dark
 from imaging.calibrations.illumination import Circle, circle_cards, measure_circle
 from imaging.calibrations.lamp import LampParameters, lamp_difference, lamp_level
+from imaging.calibrations.local_deviants import local_deviants
 from imaging.calibrations.peers import OddFrame, PeerParameters
 from imaging.calibrations.raw_stack import RawFrame
 from imaging.figures import Metrics, figure, share
@@ -31,6 +33,18 @@ _RING = 0.5
 class BpmParameters(LampParameters):
     """How a bad pixel mask is made."""
 
+    method: Literal["limits", "ccdmask"] = parameter(
+        "limits",
+        "which responses are bad: those beyond limits, or those that differ from their neighbourhood "
+        "(ccdproc.ccdmask); hot and cold pixels are those beyond the limits of a short dark in both",
+    )
+    ccdmask_sigma: float = parameter(
+        15.0,
+        "method=ccdmask: a response further from the local median than this is bad; its sigma is half a standard "
+        "deviation of normal noise",
+        unit="local sigma",
+        gt=0,
+    )
     dark_lowest: float = parameter(-150.0, "a short dark below this: cold", unit="electron")
     dark_highest: float = parameter(3050.0, "a short dark above this: hot", unit="electron")
     flat_lowest: float = parameter(0.68, "a response below this: low", ge=0)
@@ -170,8 +184,14 @@ def make_bpm(
     judged = circle.mask(shape).view(bool)
     usable = judged & (light.dq & np.uint16(DQ.SATURATED | DQ.NO_DATA) == 0)
     level = lamp_level(light.sci[usable], "flats with light", on)
-    lowest = _lowest(light.sci, level, circle, judged, parameters)
-    reasons = _reasons(dark.image.sci, light.sci, lowest, level, parameters) * judged
+    if parameters.method == "ccdmask":
+        deviant = local_deviants(light.sci, judged, level, parameters.ccdmask_sigma)
+        dim = light.sci < level
+        low, high = deviant & dim, deviant & ~dim
+    else:
+        low = light.sci < _lowest(light.sci, level, circle, judged, parameters)
+        high = light.sci > np.float32(parameters.flat_highest * level)
+    reasons = _reasons(dark.image.sci, low, high, parameters) * judged
     bad = reasons[reasons != 0]
     count = {reason: int(np.count_nonzero(bad & np.uint8(reason))) for reason in Reason}
     n_bad, n_judged = bad.size, int(np.count_nonzero(judged))
@@ -240,18 +260,16 @@ def _lowest(
 
 def _reasons(
     dark: NDArray[np.float32],
-    light: NDArray[np.float32],
-    lowest: NDArray[np.float32],
-    level: float,
+    low: NDArray[np.bool_],
+    high: NDArray[np.bool_],
     parameters: BpmParameters,
 ) -> NDArray[np.uint8]:
     reasons = np.zeros(dark.shape, np.uint8)
-    highest = np.float32(parameters.flat_highest * level)
     for wrong, reason in (
         (dark > parameters.dark_highest, Reason.HOT),
         (dark < parameters.dark_lowest, Reason.COLD),
-        (light < lowest, Reason.LOW_RESPONSE),
-        (light > highest, Reason.HIGH_RESPONSE),
+        (low, Reason.LOW_RESPONSE),
+        (high, Reason.HIGH_RESPONSE),
     ):
         reasons[wrong] |= np.uint8(reason)
     return reasons

@@ -138,8 +138,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "exposure_time": ("EXPTIME", "EXPOSURE", "ITIME", "TEXPTIME"), "coadds": ("COADDS", "NCOADDS", "NDIT"),
     "read_pairs": ("NREADS", "NSAMP", "LNRS"), "focal_mask": ("FPMASK", "MASKNAME", "SLIT"),
     "disperser": ("GRATING", "GRISM", "DISPERSR"), "detector": ("DETID", "DETECTOR", "ARRAYID"),
-    "section": ("DETSEC",), "ra": ("RA",), "dec": ("DEC",), "airmass": ("AIRMASS",), "poffset": ("POFFSET",),
-    "qoffset": ("QOFFSET",), "pa": ("PA",), "inport": ("INPORT",),
+    "section": ("DETSEC",), "ra": ("RA", "OBJCTRA"), "dec": ("DEC", "OBJCTDEC"), "airmass": ("AIRMASS",),
+    "poffset": ("POFFSET",), "qoffset": ("QOFFSET",), "pa": ("PA",), "inport": ("INPORT",),
     "program": ("GEMPRGID", "PROGID", "PROPID", "PROPOSID"), "observation_id": ("OBSID",),
     "data_label": ("DATALAB",), "quality": ("RAWGEMQA",), "image_quality": ("RAWIQ",),
 }  # fmt: skip
@@ -153,6 +153,8 @@ _CLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
 _CORNERS: Final = ("LOWROW", "HIROW", "LOWCOL", "HICOL")
 _WHEELS: Final = ("FILTER", "FILTER1", "FILTER2", "FILTER3", "FILTNAM", "FILT1POS", "FILT2POS")
 _TYPES: Final = ("OBSTYPE", "IMAGETYP", "IMAGETYPE", "DATA-TYP", "FRAMETYP")
+#: Keywords that may have the instrument's name where there is no INSTRUME.
+_NAMES: Final = ("CURRINST", "INSTRMNT", "CAMERA", "DETNAM", "DETECTOR")
 #: Defaults of optional facts.
 _LENIENT: Final[Mapping[str, str]] = {
     "coadds": "1", "read_pairs": "1", "poffset": "0.0", "qoffset": "0.0", "pa": "0.0", "inport": "3",
@@ -171,12 +173,18 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
     shape
         Rows and columns of its image.
     """
-    name = str(primary.get("INSTRUME", "MYCAM")).strip()
+    keyword = next((one for one in ("INSTRUME", *_NAMES) if isinstance(primary.get(one), str)), "")
+    name = str(primary.get(keyword, "")).strip() or "MYCAM"
+    named = (
+        []
+        if keyword == "INSTRUME"
+        else [f"named_by = [{_text(keyword or 'CAMERA')}]   # there is no INSTRUME"]
+    )
     lines = [
         f"# A first table for {name}. Replace every 0.0 by the number of the detector; lines marked GUESS are",
         "# usual values that the file does not confirm. Then:  nirflow instruments check THIS_FILE FRAMES...",
         "",
-        f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}",
+        f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}", *named,
     ]  # fmt: skip
     for key, usual in _CLOCKS.items():
         there = [keyword for keyword in usual if primary.get(keyword) is not None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imaging.calibrations.bpm import BpmParameters, make_bpm
+from imaging.calibrations.local_deviants import local_deviants
 from imaging.errors import GroupError
 from imaging.pixels.image import Reason
 
@@ -120,3 +121,29 @@ def test_mixed_darks_are_named(night, expose):
     on, off, short, _ = night
     with pytest.raises(GroupError, match="S20131120S0600"):
         make_bpm(on, off, short + expose(0.0, 1, shape=SHAPE, seed=6, **(SHORT | {"EXPTIME": 3.0})))
+
+
+def test_ccdmask_finds_what_differs_from_its_neighbourhood(night):
+    on, off, short, inside = night
+    result = make_bpm(on, off, short, BpmParameters(method="ccdmask", ccdmask_sigma=12.0))
+    reasons = result.mask.reasons
+    assert (reasons[HOT], reasons[COLD]) == (Reason.HOT, Reason.COLD)
+    assert (reasons[LOW], reasons[HIGH]) == (Reason.LOW_RESPONSE, Reason.HIGH_RESPONSE)
+    assert (reasons[~inside] == 0).all()
+    assert np.count_nonzero(reasons) < 20
+    assert result.metrics.n_low >= 1
+    # A dead region wider than its median box is its own neighbourhood.
+    light = np.full((60, 60), 1000.0, np.float32) + np.random.default_rng(1).normal(0, 10, (60, 60)).astype(
+        "f4"
+    )
+    light[20:40, 20:40] = 10.0
+    light[50, 50] = 10.0
+    found = local_deviants(light, np.ones((60, 60), bool), 1000.0, 15.0)
+    assert found[50, 50]
+    assert not found[25:35, 25:35].any()
+
+
+def test_the_edge_of_the_light_is_no_step(night):
+    *_, inside = night
+    light = np.where(inside, 1000.0, 0.0).astype(np.float32)
+    assert not local_deviants(light, inside, 1000.0, 5.0).any()

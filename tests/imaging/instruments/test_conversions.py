@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from own_cameras import EXAMPLES, OWL, tables
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.pointing import moved_by, pointing
+from imaging.header import Header
 from imaging.instruments import catalogue
 from imaging.instruments.conversions import Conversion, SkyOffsets
+from imaging.instruments.examination import first_table
 
 OWL_CARDS: dict[str, Any] = {
     "CAMERA": "Owl", "IMAGETYP": "Light Frame", "OBJECT": "M 1", "EXPOSURE": 30.0, "NSAMP": 1, "FILTER": "J",
@@ -106,3 +110,30 @@ def test_the_default_of_a_number_has_the_unit_of_the_fact() -> None:
     without = {k: v for k, v in NIRC2_CARDS.items() if k not in ("ROTPOSN", "RAOFF", "DECOFF")}
     facts = read(without)
     assert (facts.pa, facts.poffset, facts.qoffset) == (0.0, 0.0, 0.0)
+
+
+def test_a_first_table_names_the_keyword_of_the_instrument(tmp_path: Path) -> None:
+    text = first_table(Header({**OWL_CARDS, "CAMERA": "Hawk"}), None, (64, 64))
+    assert 'name = "Hawk"' in text
+    assert 'named_by = ["CAMERA"]   # there is no INSTRUME' in text
+    assert 'ra = { keywords = ["OBJCTRA"] }' in text
+    path = tmp_path / "hawk.toml"
+    path.write_text(text.replace("= 0.0", "= 1.0"))
+    with tables(path):
+        facts = read(OWL_CARDS, CAMERA="Hawk")
+        assert (facts.instrument, facts.filter, facts.exposure_time) == ("Hawk", "J", 30.0)
+    named = first_table(Header({**OWL_CARDS, "INSTRUME": "Owl 2"}), None, (64, 64))
+    assert "named_by" not in named
+
+
+def test_the_tables_in_the_docs_are_valid(tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "instruments.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    path = tmp_path / "docs.toml"
+    path.write_text(OWL.read_text() + "\n" + "\n".join(blocks))
+    table = catalogue.read_table(path)
+    assert [one.place for one in table.detector.arrays] == [
+        (slice(0, 1024), slice(x, x + 512)) for x in (0, 512)
+    ]
+    assert table.steps == {"sky": {"least_distance": 1.0}}
