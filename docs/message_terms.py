@@ -158,7 +158,6 @@ TERMS: Final[dict[str, str]] = {
     "readlink": "target of the link",
     "recipe_key": "text",
     "recorded": "number",
-    "removeprefix": "problem",
     "revision": "version",
     "root": "folder of the objects",
     "rstrip": "cause",

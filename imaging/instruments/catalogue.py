@@ -227,11 +227,11 @@ def read_table(path: Path) -> Instrument:
         table = Instrument.model_validate(given)
         check_table(table)
     except ValidationError as error:
-        raise NirflowError(
-            f"{path}: {problems(decoded, given, error, Instrument)}.", remedy=remedy
-        ) from error
+        problem = problems(decoded, given, error, Instrument)
+        raise NirflowError(f"{path}: {problem}.", remedy=remedy) from error
     except TableError as error:
-        raise NirflowError(f"{path}: {located(decoded, error.place, str(error))}.", remedy=remedy) from error
+        problem = located(decoded, error.place, str(error))
+        raise NirflowError(f"{path}: {problem}.", remedy=remedy) from error
     return table
 
 
@@ -264,10 +264,10 @@ def _tables() -> tuple[Table, ...]:
     for table in found:
         for fact in table.instrument.own_facts:
             other = types.setdefault(fact, table)
+            details = " and ".join(one.instrument.facts[fact].type for one in (other, table))
             if other.instrument.facts[fact].type != table.instrument.facts[fact].type:
                 raise NirflowError(
-                    f"{other.source} and {table.source} give the fact {fact!r} different types, "
-                    f"{other.instrument.facts[fact].type} and {table.instrument.facts[fact].type}.",
+                    f"{other.source} and {table.source} give the fact {fact!r} different types ({details}).",
                     remedy="Give it another name in one of them.",
                 )
     return tuple(found)

@@ -21,7 +21,8 @@ from imaging.frames.simultaneous import simultaneous
 from imaging.io.compressed import compression, digest
 from imaging.io.examine import Examination
 
-#: Facts of frames whose quadrants are compared, the fewest of them, and the part of the level that a step may vary by.
+#: Facts of frames whose quadrants are compared, next to those that only their instrument has; the fewest of them; and
+#: the part of the level that a step may vary by.
 _CONFIGURATION: Final = (
     "kind",
     "lamp",
@@ -186,7 +187,8 @@ def _odd_quadrants(used: Mapping[str, Examination], check: CheckParameters) -> d
     alike: dict[tuple[object, ...], dict[str, PixelState]] = {}
     for key, one in used.items():
         if one.facts is not None and one.facts.pixels is not None and one.facts.pixels.steps:
-            same = one.facts.instrument, one.facts.night, *nominal.of(one.facts, _CONFIGURATION)
+            facts = (*_CONFIGURATION, *one.facts.table.own_facts)
+            same = one.facts.instrument, one.facts.night, *nominal.of(one.facts, facts)
             alike.setdefault(same, {})[key] = one.facts.pixels
     found = {}
     for states in alike.values():

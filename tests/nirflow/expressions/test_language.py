@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from imaging.frames.facts import facts_from_headers
+from imaging.instruments import catalogue
 from nirflow.expressions.frame_names import aliases, frame_lookup, frame_names, frame_tags
 from nirflow.expressions.language import Expression, ExpressionError, Name, ValueKind
 
@@ -294,4 +295,5 @@ def test_the_known_tags_are_all_the_tags_that_frames_can_have() -> None:
                         changed = {"kind": kind, "lamp": lamp, "observation_class": observed}
                         changed |= {"disperser": disperser, "processed": processed}
                         seen |= FACTS.model_copy(update=changed).tags
-    assert seen == frame_tags()
+    assert seen | {tag for one in catalogue.instruments() for tag in one.tags} == frame_tags()
+    assert set(catalogue.named(FACTS.instrument).tags) <= seen
