@@ -102,7 +102,7 @@ def remove_starlight(
                 Path(folder), group.label, alignment, catalogues, sky, masked, parameters, workspace
             )
             if not lights:
-                return Completed(name="Not crowded", data=sky)
+                return Completed(name="No profile", data=sky)
             made, _ = subtract_portions(key, whole, masked, detrending, parameters.sky, workspace, lights)
         by_name = {one.name: one for one in made}
         return sky.model_copy(update={"frames": tuple(by_name[one.name] for one in sky.frames)})
