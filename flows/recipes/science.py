@@ -95,8 +95,8 @@ class ScienceRecipe(KindRecipe[ScienceSet]):
         return ("sky from frames next to the field", *one.notes) if one.mode == "offset" else one.notes
 
     def steps(self, one: ScienceSet) -> int:
-        """Return the detrending of every frame, catalogue of each object, masks, sky, alignment, starlight, stack."""
-        return len(one.frames.frames) + len(one.objects) + 5
+        """Return the detrending of every frame, catalogue of each object, masks, sky, alignment, stack."""
+        return len(one.frames.frames) + len(one.objects) + 4
 
 
 def _label(first: FrameFacts) -> str:

@@ -32,7 +32,7 @@ from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
-from imaging.pixels.dq import DQ
+from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
@@ -390,5 +390,7 @@ def _give_back(
     light = frame.light.rows(LIGHT)
     seen = (dq & np.uint16(DQ.NO_DATA)) == 0
     sci[seen] += light[seen]
-    empty = seen if mask is None else seen & (mask == 0)
+    empty = (dq & np.uint16(UNUSABLE)) == 0
+    if mask is not None:
+        empty &= mask == 0
     return float(light[empty].mean(dtype=np.float64)) if empty.any() else 0.0

@@ -75,36 +75,35 @@ def remove_starlight(
     parameters
         Those for the group (`tasks.stack.for_group`).
     """
+    used = _stacked(sky, aligned, parameters)
+    if used is None or not _wanted(group.label, aligned, parameters):
+        return Completed(name="Not crowded", data=sky)
+    alignment, catalogues = used
+    key = scratch_key(
+        "sky without starlight", VERSION,
+        [
+            *(f.key for f in sky.frames), *(f"{c.name}:{c.key}" for c in catalogues.values()),
+            *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}", *SKY_LAYOUT,
+        ],
+        parameters.sky, parameters.detect, parameters.align, parameters.resample, parameters.stack,
+    )  # fmt: skip
     with step("starlight", group.label, workspace) as current:
-        used = _stacked(sky, aligned, parameters)
-        if not used or not _wanted(group.label, aligned, parameters):
-            current.reused = True
-            return Completed(name="Not crowded", data=sky)
-        alignment, catalogues = used
-        whole = group_of(
-            group.label, detrended, group.objects, group.skies, parameters.sky, failed=masks.left_out
-        )
-        masked = {ref.name: ref for ref in masks.frames}
-        detrending = detrending.after("before_sky", masked)
-        key = scratch_key(
-            "sky without starlight", VERSION,
-            [
-                *(f.key for f in sky.frames), *(f"{c.name}:{c.key}" for c in catalogues.values()),
-                *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}", *SKY_LAYOUT,
-            ],
-            parameters.sky, parameters.detect, parameters.align, parameters.resample, parameters.stack,
-        )  # fmt: skip
         frames = _found(key, sky, workspace)
         if frames is not None:
             current.reused = True
             return Completed(name="Reused", data=sky.model_copy(update={"frames": frames}))
+        chosen = group_of(
+            group.label, detrended, group.objects, group.skies, parameters.sky, failed=masks.left_out
+        )
+        masked = {ref.name: ref for ref in masks.frames}
+        detrending = detrending.after("before_sky", masked)
         with tempfile.TemporaryDirectory(prefix=".starlight-", dir=workspace.scratch) as folder:
             lights = _lights(
                 Path(folder), group.label, alignment, catalogues, sky, masked, parameters, workspace
             )
             if not lights:
-                return Completed(name="Not crowded", data=sky)
-            made, _ = subtract_portions(key, whole, masked, detrending, parameters.sky, workspace, lights)
+                return Completed(name="No profile", data=sky)
+            made, _ = subtract_portions(key, chosen, masked, detrending, parameters.sky, workspace, lights)
         by_name = {one.name: one for one in made}
         return sky.model_copy(update={"frames": tuple(by_name[one.name] for one in sky.frames)})
 

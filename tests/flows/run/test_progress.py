@@ -57,8 +57,8 @@ MASK = BpmSet(label="bpm", flat=FLAT, short_darks=frames(3))
     [
         (NightPlan(), 0),
         (NightPlan({"dark": (frames(4), frames(5)), "bpm": (MASK,), "flat": (FLAT,)}), 4),
-        (NightPlan({"image": (science(5),)}), 5 + 5 + 5),
-        (NightPlan({"dark": (frames(4),), "image": (science(3, skies=2), science(1))}), 1 + (5 + 3 + 5) + (1 + 1 + 5)),
+        (NightPlan({"image": (science(5),)}), 5 + 5 + 4),
+        (NightPlan({"dark": (frames(4),), "image": (science(3, skies=2), science(1))}), 1 + (5 + 3 + 4) + (1 + 1 + 4)),
     ],
 )  # fmt: skip
 def test_the_steps_of_a_plan(plan: NightPlan, steps: int) -> None:
