@@ -17,11 +17,10 @@ from imaging.figures import flat_values
 from imaging.instruments import catalogue
 from imaging.io.planes import Planes, release, released, write_planes
 from imaging.io.raw_file import open_raw
-from imaging.own_steps.uses import Point
 from imaging.products.product_file import ProductFile
 from tasks.earlier_exposures import NONE_BEFORE, Exposures, earlier_of
 from tasks.own_steps.frame_steps import apply_to_frame, own_key, takes_mask
-from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps
+from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps, Point
 from tasks.sky_group import Outcome, SkyMasks
 from tasks.support.decorator import step_task
 from tasks.support.hashing import hashed

@@ -12,7 +12,6 @@ from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
 from imaging.listed import counted
-from imaging.own_steps.applying import VERSION as OWN_VERSION
 from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
 from imaging.registration.align import output_grid
@@ -33,7 +32,7 @@ from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.extended_source import find_extended_source
-from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps
+from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
 from tasks.sky import SkyPass
 from tasks.stack_record import alignment_table, persistence_figures, source_table, stack_cards
@@ -116,7 +115,7 @@ def science_recipe(
         }
         | ({"steps": own.parameters} if own.parameters.used else {}),
         calibrations,
-        _EARLIER_VERSIONS | ({"own": OWN_VERSION} if own.parameters.used else {}),
+        _EARLIER_VERSIONS | ({"own": OWN_STEPS_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
         own.values(),
     )

@@ -30,6 +30,7 @@ from deployments.settings.own_step_settings import StepSettings
 from deployments.settings.server_settings import ServerSettings
 from deployments.settings.watch_settings import WatchSettings
 from imaging.instruments import catalogue
+from imaging.own_steps.uses import StepUse
 from imaging.redaction import without_secrets
 
 
@@ -246,4 +247,6 @@ def _described(names: tuple[str, ...], value: Any, file: Path | None, descriptio
     origin = given_by(*names)
     source = "environment" if isinstance(origin, str) else str(origin or file or "default")
     shown = without_secrets(value) if isinstance(value, str) else value
+    if isinstance(value, tuple) and any(isinstance(one, StepUse) for one in value):
+        shown = tuple(map(str, value))
     return Described(".".join(names), shown, source, variable(*names), description or "")

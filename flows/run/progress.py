@@ -13,14 +13,15 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from flows.recipes.all_recipes import RECIPES
 from flows.recipes.night_plan import NightPlan
+from imaging.own_steps.uses import POINTS
 from tasks.support.best_effort import best_effort
 from tasks.support.step import StepEvent, listening
 
 #: Time between two updates, each of which is a request to the server, s.
 _PAUSE: Final = 2.0
 _WHAT: Final = "The progress in the Prefect UI"
-#: Steps that are not counted because they take no time.
-_QUIET: Final = ("survey", "choose", "exposures", "preview", "write")
+#: Steps that are not counted because they take no time, or are not known from the plan: the user's own.
+_QUIET: Final = ("survey", "choose", "exposures", "preview", "write", *POINTS)
 
 
 def expected_steps(plan: NightPlan) -> int:

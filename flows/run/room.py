@@ -14,6 +14,7 @@ from flows.recipes.night_plan import NightPlan
 from imaging.errors import NirflowError
 from imaging.io.planes import scratch_size
 from imaging.machine import free_bytes, size_text
+from imaging.own_steps.uses import POINTS
 from tasks.support.references import RawFrame
 from tasks.support.workspace import Workspace
 
@@ -21,6 +22,8 @@ from tasks.support.workspace import Workspace
 _CALIBRATION, _STACK = 10, 16
 #: Bytes per pixel of the planes between steps, per science frame: detrended and without its sky, and their flags.
 _SCRATCH: Final = 18
+#: Bytes per pixel that a step of the user's own may add: the planes that it changed.
+_OWN_STEP: Final = 10
 #: Room that the database and the logs need besides, bytes.
 _REST: Final = 64 * 10**6
 #: Bytes per pixel of a raw frame, at least.
@@ -43,7 +46,8 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
     NirflowError
         If a disk has no room for a single product that has to be made.
     """
-    scratch, products, largest = _sizes(plan)
+    points = sum(bool(workspace.parameters.steps.at(point)) for point in POINTS)
+    scratch, products, largest = _sizes(plan, _SCRATCH + points * _OWN_STEP)
     needs = (
         (workspace.data_dir, scratch + products + _REST, "NIRFLOW_DATA_DIR"),
         (workspace.out, products, "--out"),
@@ -72,14 +76,17 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _sizes(plan: NightPlan) -> tuple[int, int, int]:
-    """Return the bytes of the planes between steps, of all products, and of the largest product."""
+def _sizes(plan: NightPlan, scratch_bytes: int) -> tuple[int, int, int]:
+    """Return the bytes of the planes between steps, of all products, and of the largest product.
+
+    ``scratch_bytes`` are those of a pixel of a science frame.
+    """
     scratch, products = 0, []
     for kind, recipe in RECIPES.items():
         for one in plan.of(kind):
             products.append(_size(recipe, one))
             if recipe.kind.is_stack:
-                scratch += _SCRATCH * len(recipe.frames(one)) * _pixels(recipe.main(one).frames)
+                scratch += scratch_bytes * len(recipe.frames(one)) * _pixels(recipe.main(one).frames)
     return scratch, sum(products), max(products, default=0)
 
 

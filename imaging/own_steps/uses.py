@@ -6,11 +6,12 @@ Nothing is imported here: a run that only reads parameters does not need the fun
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, Self, TypeGuard, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeGuard, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from imaging.parameters import StepParameters, in_order, parameter
 
@@ -28,6 +29,22 @@ _OPENING, _CLOSING = "([{", ")]}"
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "none": None, "null": None}
 
 
+def _jsonable(value: Any, name: str) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_jsonable(one, name) for one in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _jsonable(one, name) for key, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"the value {value} of {name} is not finite")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"the value {value!r} of {name} is neither a number, a text, a list nor a table")
+
+
+def _values(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: _jsonable(value, name) for name, value in arguments.items()}
+
+
 class StepUse(BaseModel):
     """A function that is called at some point, with its arguments.
 
@@ -41,7 +58,7 @@ class StepUse(BaseModel):
         description="package.module:function, or the name of a step that an installed package registers; arguments may "
         "follow in parentheses",
     )
-    arguments: dict[str, JsonValue] = Field(
+    arguments: Annotated[dict[str, Any], AfterValidator(_values)] = Field(
         default_factory=dict,
         title="Arguments",
         description="arguments by name. @bpm, @dark, @flat, @object_mask, @read_noise, @gain, @saturation, @exposure, "
@@ -155,38 +172,28 @@ def _value(text: str, name: str) -> Any:
     return _jsonable(value, name)
 
 
-def _jsonable(value: Any, name: str) -> Any:
-    if isinstance(value, (tuple, list)):
-        return [_jsonable(one, name) for one in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {key: _jsonable(one, name) for key, one in value.items()}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise ValueError(f"the value {value!r} of {name} is neither a number, a text, a list nor a table")
-
-
 def _shown(value: Any) -> str:
     return value if is_reference(value) else repr(value)
 
 
 def _list_of(point: str) -> Any:
-    return parameter((), f"functions that are called {point}, in order")
+    return parameter((), f"functions called, in order, {point}")
 
 
 class OwnStepParameters(StepParameters):
     """The user's own functions, by the point at which they are called."""
 
     after_detrend: tuple[StepUse, ...] = _list_of(
-        "with each detrended frame, before its sources are masked; electrons"
+        "with each detrended frame (electrons), before its sources are masked"
     )
     before_sky: tuple[StepUse, ...] = _list_of(
-        "with each detrended frame once its object mask is known, before the sky is subtracted; electrons"
+        "with each detrended frame (electrons) whose object mask is known, before its sky is subtracted"
     )
     before_stack: tuple[StepUse, ...] = _list_of(
-        "with each sky-subtracted frame, before its sources are detected, aligned and stacked; electrons"
+        "with each sky-subtracted frame (electrons), before it is aligned and stacked"
     )
     after_stack: tuple[StepUse, ...] = _list_of(
-        "with each stack, before its sources are detected and it is written; electrons"
+        "with each stack (electrons), before its sources are detected and it is written"
     )
     time_limit: float | None = parameter(
         None,

@@ -184,6 +184,21 @@ def to_ccd(image: Image) -> CCDData:
     )
 
 
+def plain_ccd(path: Path) -> CCDData | None:
+    """Return the first image of a FITS file as CCDData; None for a file with a plane SCI, or without an image.
+
+    Its unit is electrons unless its BUNIT states another one.
+    """
+    from astropy.nddata import CCDData
+
+    with fits.open(path) as hdus:
+        images = [n for n, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS") == 2]
+        if not images or any(hdu.name == "SCI" for hdu in hdus):
+            return None
+        stated = hdus[images[0]].header.get("BUNIT")
+    return CCDData.read(path, hdu=images[0], unit=None if stated else "electron")
+
+
 def table_columns(file: io.FileIO, extname: str) -> dict[str, NDArray[Any]]:
     """Return the columns of a table of a FITS file; its layout has been checked."""
     with fits.open(file, memmap=False) as hdus:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from imaging.errors import FrameError
 from imaging.pixels.dq import DQ, UNUSABLE
-from imaging.products.astropy_hdus import to_ccd
+from imaging.products.astropy_hdus import plain_ccd, to_ccd
 from imaging.products.product_file import read_product
 
 if TYPE_CHECKING:
@@ -16,6 +17,30 @@ if TYPE_CHECKING:
 
 #: All bits of a DQ plane.
 _ALL_BITS: Final = 0xFFFF
+
+
+def read_any_ccd(path: Path) -> CCDData:
+    """Return a product, or the first image of any other FITS file, as CCDData.
+
+    Parameters
+    ----------
+    path
+        The file. An image of other software has the unit that its BUNIT states, otherwise electrons; it has no
+        uncertainty and no mask unless CCDData finds its own (UNCERT, MASK).
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read.
+    """
+    try:
+        ccd = plain_ccd(path)
+    except (OSError, ValueError, TypeError) as error:
+        raise FrameError(
+            path.name, f"it cannot be read as an image: {error}",
+            remedy="Write it as FITS: a product, or one image with BUNIT.",
+        ) from error  # fmt: skip
+    return to_ccd(read_product(path)) if ccd is None else ccd
 
 
 def read_ccd(

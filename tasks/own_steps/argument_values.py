@@ -12,6 +12,7 @@ from imaging.kinds import CalibrationKind, is_mask
 from imaging.own_steps.named_arguments import NUMBERS, OBJECT_MASK, number_of
 from imaging.own_steps.registered import OwnStepError
 from imaging.products.astropy_hdus import to_ccd
+from imaging.products.ccd import read_any_ccd
 from imaging.products.product_file import ProductFile, read_product
 from tasks.own_steps.resolve import Outside, OwnStep, sha256_of
 from tasks.support.references import Calibrations, ScratchRef
@@ -104,7 +105,7 @@ def _content(outside: Outside, step: OwnStep, workspace: Workspace) -> Any:
         )
     if not outside.path.name.lower().endswith(_FITS):
         return outside.path
-    return _as_value(outside.path)
+    return read_any_ccd(outside.path)
 
 
 def _as_value(path: Path) -> CCDData | Any:

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from imaging.io.limits import opened
+from imaging.own_steps.applying import VERSION
 from imaging.own_steps.identity import identity_of
 from imaging.own_steps.loading import LoadedStep, load
 from imaging.own_steps.named_arguments import check_references, is_file, is_outside
@@ -21,6 +22,8 @@ from tasks.support.decorator import step_task
 from tasks.support.references import Reference
 from tasks.support.workspace import Workspace
 
+#: Version of the checks of what steps return, for the stacks that they had a part in.
+OWN_STEPS_VERSION: Final = VERSION
 #: Steps that were checked in this process, by their description.
 _loaded: Final[dict[str, LoadedStep]] = {}
 

@@ -14,7 +14,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from night_lab import Lab, Run
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from waiting import wait_until
 
+from calib_store.curation.certify import reinstate, reject
 from flows.page.collect import collect_night
 from imaging.io.planes import open_if_intact
 from imaging.own_steps import identity
@@ -130,6 +134,11 @@ def test_functions_at_every_point_are_called_recorded_and_shown(
     assert recorded["after_stack"][0]["arguments"] == {"factor": 2.0}
     assert run.product("dark").reused
     assert run.product("flat").reused
+    names = {f"{step} {one.file}" for one in night.science for step in ("add, mask_corner", "mask_corner")}
+    label = image.label
+    wait_until(
+        lambda: task_names(run) >= names | {f"scale {label}", f"own steps of {label}"}, "the task runs"
+    )
     page = collect_night(own_lab.store(), _night(run))
     (shown,) = [one for one in page.products if str(one.id) == image.id]
     assert [text.split(" [")[0] for text in shown.own_steps][
@@ -137,10 +146,35 @@ def test_functions_at_every_point_are_called_recorded_and_shown(
     ] == "after_stack: obspkg.steps:scale(factor=2.0)"
 
 
+def task_names(run: Run) -> set[str]:
+    """Return the names of the finished tasks of a run in the Prefect UI."""
+    by_name = FlowRunFilter.model_validate({"name": {"any_": [run.report.flow_run]}})
+    with get_client(sync_client=True) as client:
+        last = max(client.read_flow_runs(flow_run_filter=by_name), key=lambda one: one.created)
+        of_run = FlowRunFilter.model_validate({"id": {"any_": [last.id]}})
+        found = client.read_task_runs(flow_run_filter=of_run)
+    return {one.name for one in found if one.state is not None and one.state.is_completed()}
+
+
 def _night(run: Run) -> Any:
     from datetime import date
 
     return date.fromisoformat(run.product("image").label.split()[-1])
+
+
+def test_products_made_again_keep_their_own_steps(own_lab: Lab, night: NightTruth, package: Path) -> None:
+    store, steps = own_lab.store(), {"after_detrend": ["obspkg.steps:add(electrons=22)"]}
+    bad = store.frames.get(night.science[3].root)
+    reject(store, bad, author="Ana", reason="clouds")
+    again = own_lab.reduce(night.folder.parent, out="again", affected_by=bad.name, steps={"steps": steps})
+    reinstate(store, store.frames.get(night.science[3].root), author="Ana", reason="no clouds")
+    products = [store.get(one.id) for one in again.report.products if one.kind == "image"]
+    own = [sorted(product.parameters.get("own_steps", {})) for product in products]
+    # Those of the run are not called for products that are made again.
+    assert sorted(own) == [[], ["after_detrend", "after_stack", "before_sky", "before_stack"]]
+    called = [p.parameters["steps"]["after_detrend"] for p in products if "own_steps" in p.parameters]
+    assert called[0][0]["arguments"] == {"electrons": 1000}
+    assert len(again.report.replaced) == 2
 
 
 def test_the_same_steps_are_reused_and_others_are_not(own_lab: Lab, night: NightTruth, package: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from astropy.io import fits
 from night_lab import Lab, Run, link
 from waiting import wait_until
 
@@ -165,6 +166,26 @@ def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run,
 
     again = cluster.run(nightly, NightlyRequest(first=NIGHT))
     assert [one.reused for one in again.products] == [True] * len(report.products)
+
+
+@pytest.mark.long
+def test_steps_of_the_users_own_run_on_dask(cluster: Cluster) -> None:
+    from deployments.deployed.nightly import nightly
+    from deployments.deployed.requests import NightlyRequest
+
+    rays = "ccdproc:cosmicray_median(mbox=5)"
+    own = {
+        "after_detrend": [rays],
+        "before_stack": [{"function": rays, "time_limit": 300}],
+        "after_stack": [rays],
+    }
+    request = NightlyRequest.model_validate({"first": NIGHT, "parameters": {"steps": own}})
+    report = cluster.run(nightly, request)
+    assert report.failures == ()
+    (image,) = [one for one in report.products if one.kind == "image"]
+    header = fits.getheader(image.output)
+    assert [str(header[f"NFSTEP{n}"]).split(":")[0] for n in (1, 2, 3)] == list(own)
+    assert all(report.step_seconds[point] > 0 for point in own)
 
 
 def check_recorded_steps(flow_run: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,9 @@ def test_a_step_is_the_same_after_it_was_shown(arguments: dict) -> None:
         ("p:f(a=[1, 2)", "not closed"),
         ("p:f(a=[f()])", "cannot be read"),
         ("p:f(a=1+2j)", "neither a number"),
+        ("p:f(a=[1e999])", "the value inf of a is not finite"),
+        ({"function": "p:f", "arguments": {"a": date(2020, 1, 1)}}, "neither a number"),
+        ({"function": "p:f(a=1)", "arguments": {"a": 2}}, "the argument a is given twice"),
     ],
 )
 def test_a_wrong_text_is_refused_with_the_reason(text: str, reason: str) -> None:
