@@ -28,7 +28,9 @@ from benchmarks import product_figures as pf
 from deployments.printable_output import ArgumentParser
 from imaging.pixels.combine import median_factor
 from imaging.pixels.dq import UNUSABLE
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 #: Grids further apart than this are not compared pixel by pixel, px.
 _SAME_GRID = 0.02
@@ -266,7 +268,7 @@ def _stars(
 ) -> Iterator[Row]:
     both = pf.stars(ours, peer, catalogue)
     # Two references have two WCS, each accurate to an arcsecond or two.
-    limit = 0.05 if same_grid else 2 / camera.PIXEL_SCALE
+    limit = 0.05 if same_grid else 2 / camera.pixel_scale
     yield Row("stack", "isolated stars of S/N > 30", len(both), low=10)
     for axis, shift in (("x", both.dx), ("y", both.dy)):
         yield Row(
@@ -319,7 +321,7 @@ def _electrons(raw: Path, names: Iterable[str], peer: pf.Product, origin: tuple[
             read_pairs = int(hdus[0].header["LNRS"])
             adu = np.squeeze(hdus[1].data)[y : y + ny, x : x + nx]
         electrons = adu * camera.gain(read_pairs)
-        c1, c2, c3 = camera.NONLINEARITY
+        c1, c2, c3 = camera.nonlinearity
         frames.append(electrons * (c1 + electrons * (c2 + electrons * c3)))
     return np.array(frames)
 

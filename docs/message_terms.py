@@ -219,7 +219,6 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("imaging/registration/placement.py", "by"): "the headers that place it",
     ("imaging/registration/placement.py", "n"): "number",
     ("imaging/registration/placement.py", "present"): "stars of the frame and of the reference",
-    ("nirflow/commands/reduce.py", "first"): "value",
     ("nirflow/request.py", "first"): "value",
     ("nirflow/step_settings.py", "first"): "value",
     ("tasks/choose.py", "label"): "group or kind",

@@ -56,6 +56,12 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
         return simulate_night(folder, parameters, progress=lambda done, total: advance())
 
 
+def readable(night: NightParameters) -> bool:
+    """Return whether frames of a night have a shape that their instrument's table has."""
+    detector = night.camera.instrument.detector
+    return (night.size, night.size) in (detector.shape, *detector.subarrays)
+
+
 @contextmanager
 def own_store(folder: Path) -> Iterator[None]:
     """Use a separate store for the demonstration, to keep simulated calibrations out of the store of real

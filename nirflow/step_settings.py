@@ -144,7 +144,7 @@ def _find(step: str, name: str, steps: Steps) -> ParameterInfo:
 
 def _build(step: str, model: type[StepParameters], changes: dict[str, Any]) -> StepParameters:
     try:
-        return model.model_validate(_merged(model().model_dump(), changes))
+        return model.model_validate(_merged(model().model_dump(include=set(changes)), changes))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         problem = first_problem(error)

@@ -69,6 +69,7 @@ def subtracted(
             stack.enter_context(ProductFile(workspace.file_of(one))) if one is not None else None
             for one in (detrending.calibrations.of("dark"), detrending.calibrations.of("flat"))
         )
+        detector = portion[0].frame.facts.table.detector
         for attempt in range(_ATTEMPTS):
             try:
                 measured = [
@@ -90,7 +91,8 @@ def subtracted(
                         parameters,
                         writers=writers,
                         flat_variance=_relative_variance(flat) if flat is not None else None,
-                        channels=portion[0].frame.facts.table.detector.channels,
+                        channels=detector.channels,
+                        period=0 if detector.pattern is None else detector.pattern.period,
                         threads=workspace.threads,
                         memory=workspace.memory,
                         known=known,

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import numpy as np
+from imaging.simulator.headers import PlannedFrame, Role, raw_headers
 from numpy.typing import NDArray
 
 from imaging.frames.facts import facts_from_headers
 from imaging.simulator.detector import Detector, Light, cosmic_rays, expose, make_detector
-from imaging.simulator.headers import PlannedFrame, Role, raw_headers
 from imaging.simulator.parameters import NightParameters
 
 SetName = Literal["darks", "short darks", "lamp-ons", "lamp-offs", "thermal lamp-offs"]

@@ -17,7 +17,7 @@ from benchmarks.skies.nights import SkyNight
 from imaging.errors import NirflowError
 from imaging.simulator.floor.best_stack import model_of
 from imaging.simulator.floor.score_floor import of_frames, scaled_lights, score_floor
-from imaging.simulator.parameters import SKY_SCALE
+from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import StackProduct, locate, read_stack
 from imaging.simulator.truth import NightTruth

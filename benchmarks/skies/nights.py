@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from imaging.simulator import camera
 from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 #: What is judged: the stack by the floor; a large galaxy; or that a bad night is reported and the rest goes on.
 Judged = Literal["floor", "galaxy", "bad"]
@@ -122,7 +123,7 @@ def parameters_of(night: SkyNight, seed: int, size: int) -> NightParameters:
     Lengths on the sky and numbers of stars given in the table are those of the full array; the general number of
     stars decreases more slowly than its area, so that a small array has some to measure.
     """
-    scale = size / camera.SHAPE[0]
+    scale = size / camera.shape[0]
     settings = dict(night.settings)
     for name in ("galaxy_scale", "dither", "sky_offset"):
         if name in settings:

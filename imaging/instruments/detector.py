@@ -135,6 +135,14 @@ class Persistence(BaseModel):
         return -self.fraction * math.exp(-age / self.decay) * math.expm1(-exposure / self.decay)
 
 
+class Pattern(BaseModel):
+    """Offsets that repeat along the columns of each quadrant of a readout, counted from the quadrant's own corner."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    period: int = Field(ge=2, le=64, description="columns after which they repeat")
+
+
 @dataclass(frozen=True)
 class Readout:
     """The detector's numbers for one frame.
@@ -195,6 +203,9 @@ class Detector(_Numbers, Regions):
         description="readout channels: strips of columns or rows of equal width, over the array or, if there are as "
         "many in each, in its four quadrants; 0: their offsets are not removed",
     )  # fmt: skip
+    pattern: Pattern | None = Field(
+        default=None, description="offsets that repeat along the columns of each quadrant; default: none"
+    )
     modes: tuple[Mode, ...] = Field(
         default=(), description="the first mode that matches a frame and has a number determines it"
     )

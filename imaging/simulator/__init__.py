@@ -1,1 +1,1 @@
-"""Raw FLAMINGOS-2 nights made from a known truth, and the comparison of products with it."""
+"""Raw nights made from a known truth, and the comparison of products with it."""

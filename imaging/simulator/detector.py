@@ -10,22 +10,33 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging.simulator import camera
+from imaging.simulator.camera import Camera
 from imaging.simulator.noise import normal, poisson, start
 from imaging.simulator.parameters import NightParameters
 
-#: Fraction of the usual well where the readout stops counting; the saturation level lies below it.
-CLIP: Final = 1.016 * camera.WELL_DEPTH
-#: Electrons above which the reset level of a pixel is raised too, so that the difference of reads is small.
-BLOWN: Final = 12.0 * camera.WELL_DEPTH
-#: Value of such a heavily saturated pixel, electrons.
-BLOWN_LEVEL: Final = 0.35 * camera.WELL_DEPTH
 #: Scale of the logistic decrease of light over the edge of the circle, pixels.
 EDGE_SCALE: Final = 1.2
 #: Edge scales inside the circle's radius where the full light begins.
 FULL_LIGHT: Final = 5.0
 
-_C1, _C2, _C3 = camera.NONLINEARITY
+
+@dataclass(frozen=True)
+class Well:
+    """Levels at which a pixel saturates, electrons of one coadd."""
+
+    clip: float  #: reported level where the readout stops counting; the saturation level lies below it
+    full: float  #: collected electrons that are certainly beyond that
+    blown: float  #: collected electrons above which the reset level is raised too, so that the difference is small
+    blown_level: float  #: reported level of such a pixel
+
+    @classmethod
+    def of(cls, camera: Camera) -> Well:
+        """Return the levels of a camera."""
+        depth = camera.well_depth
+        clip = 1.016 * depth
+        c1, c2, c3 = camera.nonlinearity
+        full = max(1.1 * clip, 1.02 * ((c3 * clip + c2) * clip + c1) * clip)
+        return cls(clip, full, 12.0 * depth, 0.35 * depth)
 
 
 class Defect(IntFlag):
@@ -70,7 +81,9 @@ def make_detector(parameters: NightParameters) -> Detector:
     response = _smooth_response(rng, size, parameters.large_scale_flat)
     response *= 1 + np.float32(parameters.pixel_flat_rms) * rng.standard_normal((size, size), np.float32)
 
+    clusters = round(parameters.defects * 24 * size / parameters.camera.shape[0])
     _plant_defects(rng, parameters.defects, dark, offset, response, defect)
+    _plant_dead_clusters(rng, clusters, response, defect)
     response /= 1 + np.exp(np.minimum((from_centre - np.float32(radius)) / EDGE_SCALE, 80.0))
     response /= np.median(response[illuminated & (defect == 0)])
     return Detector(dark, offset, response.astype(np.float32), illuminated, defect)
@@ -113,7 +126,6 @@ def _plant_defects(
         else:
             response.flat[where] = value
         defect.flat[where] |= np.uint8(kind)
-    _plant_dead_clusters(rng, round(relative * 24 * defect.shape[0] / camera.SHAPE[0]), response, defect)
 
 
 def _plant_dead_clusters(
@@ -131,15 +143,15 @@ def _plant_dead_clusters(
 
 
 @njit(cache=True, nogil=True)
-def delinearise(electrons: float) -> float:
+def delinearise(electrons: float, c1: float, c2: float, c3: float) -> float:
     """Return the electrons that the array reports for incident ``electrons``: the inverse of the cubic.
 
-    Newton's method on c1 N + c2 N^2 + c3 N^3 = electrons; the cubic is monotonic, and the start at
-    ``electrons`` is within 3 % of the root below the well, so four steps reach the last bits of a double.
+    Newton's method on c1 N + c2 N^2 + c3 N^3 = electrons. The cubic is monotonic, and the start at ``electrons`` is
+    within 20 % of the root below the well, so that few steps reach the last bits of a double.
     """
     n = electrons
     for _ in range(20):
-        step = (((_C3 * n + _C2) * n + _C1) * n - electrons) / ((3.0 * _C3 * n + 2.0 * _C2) * n + _C1)
+        step = (((c3 * n + c2) * n + c1) * n - electrons) / ((3.0 * c3 * n + 2.0 * c2) * n + c1)
         n -= step
         if abs(step) < 1e-9:
             break
@@ -147,13 +159,23 @@ def delinearise(electrons: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def report(electrons: float) -> float:
-    """Return the electrons that the array reports, with saturation: the non-linear level, clipped or collapsed."""
-    if electrons > BLOWN:
-        return BLOWN_LEVEL
-    if electrons > 1.1 * CLIP:
-        return CLIP
-    return min(delinearise(electrons), CLIP)
+def report(electrons: float, array: NDArray[np.float64]) -> float:
+    """Return the electrons that the array reports, with saturation: the non-linear level, clipped or collapsed.
+
+    ``array`` is that of `array_numbers`.
+    """
+    if electrons > array[5]:
+        return float(array[6])
+    if electrons > array[4]:
+        return float(array[3])
+    return min(delinearise(electrons, array[0], array[1], array[2]), array[3])
+
+
+def array_numbers(camera: Camera) -> NDArray[np.float64]:
+    """Return c1, c2, c3 of the non-linearity, and clip, full, blown and blown_level of `Well`."""
+    well = Well.of(camera)
+    c1, c2, c3 = camera.nonlinearity
+    return np.array([c1, c2, c3, well.clip, well.full, well.blown, well.blown_level], np.float64)
 
 
 @njit(cache=True, nogil=True)
@@ -166,6 +188,7 @@ def _read(
     coadds: int,
     noise: float,
     gain: float,
+    array: NDArray[np.float64],
 ) -> int:
     """Return the ADU of a pixel: ``light`` is the mean light and dark current per coadd, ``hit`` a cosmic ray, e-."""
     total = 0.0
@@ -175,7 +198,7 @@ def _read(
         state, count = poisson(state, light, z)
         if coadd == 0:
             count += hit
-        total += report(count + offset) + noise * read
+        total += report(count + offset, array) + noise * read
     return int(np.rint(total / gain))
 
 
@@ -189,7 +212,8 @@ def _mean_light(
 
 @njit(cache=True, nogil=True)
 def _expose_rows(
-    out: NDArray[np.int32], planes: Any, light: Any, key: np.uint64, coadds: int, noise: float, gain: float
+    out: NDArray[np.int32], planes: Any, light: Any, key: np.uint64, coadds: int, noise: float, gain: float,
+    array: Any,
 ) -> None:  # fmt: skip
     dark, offset, response, scene = planes
     ny, nx = out.shape
@@ -198,13 +222,13 @@ def _expose_rows(
         for x in range(nx):
             u = 2.0 * x / (nx - 1) - 1.0
             mean = _mean_light(dark[y, x], response[y, x], scene[y, x], u, v, light)
-            out[y, x] = _read(key, np.uint64(y * nx + x), mean, offset[y, x], 0.0, coadds, noise, gain)
+            out[y, x] = _read(key, np.uint64(y * nx + x), mean, offset[y, x], 0.0, coadds, noise, gain, array)
 
 
 @njit(cache=True, nogil=True)
 def _expose_hits(
     out: NDArray[np.int32], pixels: Any, hits: Any, planes: Any, light: Any, key: np.uint64, coadds: int,
-    noise: float, gain: float,
+    noise: float, gain: float, array: Any,
 ) -> None:  # fmt: skip
     dark, offset, response, scene = planes
     ny, nx = out.shape
@@ -212,7 +236,7 @@ def _expose_hits(
         y, x = pixels[i] // nx, pixels[i] % nx
         u, v = 2.0 * x / (nx - 1) - 1.0, 2.0 * y / (ny - 1) - 1.0
         mean = _mean_light(dark[y, x], response[y, x], scene[y, x], u, v, light)
-        out[y, x] = _read(key, np.uint64(y * nx + x), mean, offset[y, x], hits[i], coadds, noise, gain)
+        out[y, x] = _read(key, np.uint64(y * nx + x), mean, offset[y, x], hits[i], coadds, noise, gain, array)
 
 
 @dataclass(frozen=True)
@@ -229,6 +253,7 @@ def expose(
     detector: Detector,
     light: Light,
     *,
+    camera: Camera,
     scene: NDArray[np.float32],
     exposure_time: float,
     read_pairs: int,
@@ -244,6 +269,8 @@ def expose(
         The array.
     light
         Level and slopes of the light.
+    camera
+        The instrument.
     scene
         Sources, e-/s/pixel at response 1 and transparency 1, shape (ny, nx).
     exposure_time
@@ -259,16 +286,24 @@ def expose(
     -------
     ndarray of int32, (ny, nx)
         ADU. Electrons per coadd are Poisson, the offset is added, the array's non-linearity and
-        saturation are applied, then read noise; the sum of coadds is rounded to ADU of 4.44 / LNRS e-.
+        saturation are applied, then read noise; the sum of coadds is rounded to ADU.
     """
     out = np.empty(detector.dark.shape, np.int32)
     level = np.array(
-        [exposure_time, light.level, light.slope_x, light.slope_y, light.transparency], dtype=np.float64
+        [
+            camera.light_time(read_pairs, exposure_time),
+            light.level,
+            light.slope_x,
+            light.slope_y,
+            light.transparency,
+        ],
+        dtype=np.float64,
     )
-    noise, adu = camera.read_noise(read_pairs), camera.gain(read_pairs)
+    noise, adu = camera.read_noise(read_pairs), camera.gain(read_pairs, coadds)
+    array = array_numbers(camera)
     planes = (detector.dark, detector.offset, detector.response, scene)
-    _expose_rows(out, planes, level, np.uint64(key), coadds, noise, adu)
-    _expose_hits(out, hits[0], hits[1], planes, level, np.uint64(key), coadds, noise, adu)
+    _expose_rows(out, planes, level, np.uint64(key), coadds, noise, adu, array)
+    _expose_hits(out, hits[0], hits[1], planes, level, np.uint64(key), coadds, noise, adu, array)
     return out
 
 

@@ -8,9 +8,15 @@ from datetime import datetime
 
 import numpy as np
 
-from imaging.simulator.disturbances.drawn import FrameDisturbance, course, draw_disturbance, sky_slopes
-from imaging.simulator.headers import PlannedFrame
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.disturbances.drawn import (
+    FrameDisturbance,
+    course,
+    draw_disturbance,
+    draw_pattern,
+    sky_slopes,
+)
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import PlannedFrame
 from imaging.simulator.truth import FrameTruth
 
 SUFFIX = {"none": ".fits", "gz": ".fits.gz", "bz2": ".fits.bz2"}
@@ -33,7 +39,8 @@ def frame_truth(parameters: NightParameters, frame: PlannedFrame) -> FrameTruth:
     if science:
         pointing = (frame.offset[0] + z[3] * p.pointing_rms, frame.offset[1] + z[4] * p.pointing_rms)
         middle = (p.size - 1) / 2
-        centre = (middle - pointing[1] / SKY_SCALE, middle - pointing[0] / SKY_SCALE)
+        moved = p.axes.moved(pointing)
+        centre = (middle + moved[0], middle + moved[1])
         error = (frame.wcs[0] - pointing[0], frame.wcs[1] - pointing[1])
         fwhm, transparency = _seeing(p, frame.number, z[2]), _transparency(p, frame.number, z[1])
     return FrameTruth(
@@ -44,6 +51,11 @@ def frame_truth(parameters: NightParameters, frame: PlannedFrame) -> FrameTruth:
         exposure_time=frame.exposure_time,
         coadds=frame.coadds,
         read_pairs=frame.read_pairs,
+        gain=p.camera.gain(frame.read_pairs, frame.coadds),
+        read_noise=p.camera.read_noise(frame.read_pairs, frame.coadds),
+        light_time=p.camera.light_time(frame.read_pairs, frame.exposure_time),
+        unsettled=p.unsettled if frame.number == 0 else 0.0,
+        left_out=frame.number == 0 and p.camera.leaves_out_first,
         level=level,
         slope_x=slope_x,
         slope_y=slope_y,
@@ -52,7 +64,7 @@ def frame_truth(parameters: NightParameters, frame: PlannedFrame) -> FrameTruth:
         pointing=pointing,
         field_centre=centre,
         wcs_error=error,
-        disturbance=FrameDisturbance() if fwhm is None else _disturbance(p, frame, fwhm),
+        disturbance=_without_light(p, frame) if fwhm is None else _disturbance(p, frame, fwhm),
     )
 
 
@@ -60,7 +72,7 @@ def _seeing(p: NightParameters, number: int, z: float) -> float:
     """Return the width of the stars in a science frame, pixels."""
     if p.seeing_course is None:
         return p.fwhm * (1 + p.seeing_rms * z)
-    return course(p.seeing_course, p.n_science, p.seed)[number] / SKY_SCALE
+    return course(p.seeing_course, p.n_science, p.seed)[number] / p.axes.scale
 
 
 def _transparency(p: NightParameters, number: int, z: float) -> float:
@@ -72,10 +84,22 @@ def _transparency(p: NightParameters, number: int, z: float) -> float:
 
 def _disturbance(p: NightParameters, frame: PlannedFrame, fwhm: float) -> FrameDisturbance:
     return draw_disturbance(
-        p, number=frame.number, count=p.n_science, size=p.size, fwhm=fwhm, pixel_scale=SKY_SCALE,
-        shift=(-frame.offset[1] / SKY_SCALE, -frame.offset[0] / SKY_SCALE),
+        p, number=frame.number, count=p.n_science, size=p.size, fwhm=fwhm, pixel_scale=p.axes.scale,
+        shift=p.axes.moved(frame.offset), period=_period(p),
         key=(p.seed, frame_key(p.seed, frame.root)),
     )  # fmt: skip
+
+
+def _without_light(p: NightParameters, frame: PlannedFrame) -> FrameDisturbance:
+    """Return what disturbs a calibration frame: only its readout."""
+    key = (p.seed, frame_key(p.seed, frame.root))
+    return FrameDisturbance(pattern_offsets=draw_pattern(p, _period(p), key))
+
+
+def _period(p: NightParameters) -> int:
+    """Return the period of the readout's pattern, pixels; 0 without."""
+    pattern = p.camera.instrument.detector.pattern
+    return 0 if pattern is None else pattern.period
 
 
 def _light(p: NightParameters, frame: PlannedFrame, z: list[float]) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from imaging.simulator import camera
 from imaging.simulator.detector import Detector, Light, cosmic_rays, expose
 from imaging.simulator.disturbances.affected import AffectedPixels
 from imaging.simulator.disturbances.disturbed_frame import (
@@ -21,11 +20,12 @@ from imaging.simulator.disturbances.disturbed_frame import (
     lose_rows,
 )
 from imaging.simulator.disturbances.latent_charge import Trapped, latent_plane, trapped
+from imaging.simulator.disturbances.readout_faults import unsettled_plane
 from imaging.simulator.disturbances.scene_light import galaxy_plane
 from imaging.simulator.draw_truth import frame_key
-from imaging.simulator.headers import PlannedFrame
 from imaging.simulator.observing_plan import plan_night
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import PlannedFrame
 from imaging.simulator.star_field import render
 from imaging.simulator.truth import FrameTruth, load_truth
 
@@ -48,20 +48,20 @@ def scene_of(parameters: NightParameters, sources: Table, truth: FrameTruth) -> 
     if d.blank:
         return np.zeros((p.size, p.size), np.float32)
     scene = render(
-        sources, truth.pointing, size=p.size, fwhm=truth.fwhm, beta=p.moffat_beta,
+        sources, truth.pointing, size=p.size, axes=p.axes, fwhm=truth.fwhm, beta=p.moffat_beta,
         exposure_time=truth.exposure_time, rotation=d.rotation, smear=d.smear,
     )  # fmt: skip
     if p.galaxy:
         assert truth.field_centre is not None
         scene += np.float32(p.galaxy * p.sky_rate) * galaxy_plane(
-            (p.size, p.size), truth.field_centre, scale=p.galaxy_scale / SKY_SCALE,
+            (p.size, p.size), truth.field_centre, axes=p.axes, scale=p.galaxy_scale / p.axes.scale,
             axis_ratio=p.galaxy_axis_ratio, rotation=d.rotation,
         )  # fmt: skip
     return scene
 
 
 def affected_of(night: Night, frame: PlannedFrame, truth: FrameTruth) -> AffectedPixels:
-    """Return what affects the pixels of a disturbed science frame."""
+    """Return what affects the pixels of a disturbed frame."""
     p = night.parameters
     latent = None
     if truth.disturbance.latent:
@@ -88,7 +88,7 @@ def injected_hits(
 def simulate_frame(
     night: Night, frame: PlannedFrame, truth: FrameTruth, affected: AffectedPixels | None = None
 ) -> NDArray[np.int32]:
-    """Simulate the ADU of one frame, shape (size, size); ``affected`` of a science frame with local disturbances."""
+    """Simulate the ADU of one frame, shape (size, size); ``affected`` of a frame with local disturbances."""
     p, d = night.parameters, truth.disturbance
     detector = night.detector
     if truth.fwhm is None:
@@ -98,9 +98,12 @@ def simulate_frame(
         scene = disturbed_scene(scene, d, level=truth.level, transparency=truth.transparency, fwhm=truth.fwhm)
     if affected is not None:
         detector = disturbed_array(detector, d, affected, exposure=truth.exposure * d.exposed)
+    if truth.unsettled:
+        detector = replace(detector, offset=detector.offset + unsettled_plane(truth.unsettled, p.size))
     adu = expose(
         detector,
         Light(truth.level, truth.slope_x, truth.slope_y, truth.transparency),
+        camera=p.camera,
         scene=scene,
         exposure_time=truth.exposure_time * d.exposed,
         read_pairs=truth.read_pairs,
@@ -122,7 +125,7 @@ def trapped_by(night: Night, frame: PlannedFrame, truth: FrameTruth) -> Trapped:
     )
     electrons = (detector.dark + detector.response * light) * np.float32(truth.exposure_time * d.exposed)
     ended = frame.started + timedelta(seconds=truth.exposure * d.exposed)
-    limit = camera.WELL_DEPTH if p.persistence_limit is None else p.persistence_limit
+    limit = p.camera.well_depth if p.persistence_limit is None else p.persistence_limit
     return trapped(electrons, ended, threshold=p.persistence_from, limit=limit)
 
 

@@ -10,34 +10,11 @@ from typing import Final
 import numpy as np
 
 from imaging.simulator.disturbances.drawn import offset_sky, rotation_of
-from imaging.simulator.headers import PlannedFrame, Role
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import PlannedFrame, Role
+from imaging.simulator.plans.known_plans import file_root
+from imaging.simulator.plans.plan_model import Run
 
-#: A run of file numbers of one set: day, first number, length, UT of the first exposure.
-_Run = tuple[str, int, int, str]
-
-#: The tutorial's sets. The names are real; the times of day follow the order of the numbers.
-_LAMP_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
-    "science": (("20131121", 75, 200, "02:52:48"),),
-    "dark": (
-        ("20131120", 115, 6, "04:48:00"),
-        ("20131121", 10, 1, "00:21:00"),
-        ("20131122", 12, 1, "00:24:30"),
-        ("20131122", 438, 200, "10:12:00"),
-    ),
-    "short_dark": (("20131121", 369, 60, "10:31:00"),),
-    "lamp_on": (("20131129", 320, 60, "09:52:00"),),
-    "lamp_off": (("20131126", 1111, 60, "10:40:00"),),
-    "flat_dark": (("20131127", 20, 60, "10:40:00"),),
-}
-_K_NIGHT: Final[dict[Role, tuple[_Run, ...]]] = {
-    "science": (("20200104", 75, 400, "01:35:10"),),
-    "dark": (("20200107", 49, 113, "10:05:00"),),
-    "short_dark": (("20200107", 35, 7, "09:58:00"), ("20200111", 257, 60, "10:02:00")),
-    "lamp_on": (),
-    "lamp_off": (("20200108", 10, 60, "10:20:00"),),
-    "flat_dark": (("20200108", 110, 60, "10:40:00"),),
-}
 #: Time between the end of an exposure and the start of the next, s.
 _OVERHEAD: Final = 12.0
 #: A move of the telescope that the error of a WCS may exceed, arcsec.
@@ -54,13 +31,13 @@ def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
     counts: list[tuple[Role, int, float, int, int]] = [
         ("science", p.n_science, p.exposure_time, p.read_pairs, p.coadds),
         ("dark", p.n_darks, p.exposure_time, p.read_pairs, p.coadds),
-        ("short_dark", p.n_short_darks, p.short_dark_time, p.short_dark_reads, 1),
-        ("lamp_on", 0 if p.thermal else p.n_lamp_on, p.flat_exposure, p.flat_reads, 1),
-        ("lamp_off", p.n_lamp_off, p.flat_exposure, p.flat_reads, 1),
+        ("short_dark", p.n_short_darks, p.short_dark_time, p.reads_of_darks, 1),
+        ("lamp_on", 0 if p.thermal else p.n_lamp_on, p.flat_exposure, p.reads_of_flats, 1),
+        ("lamp_off", p.n_lamp_off, p.flat_exposure, p.reads_of_flats, 1),
     ]
-    if p.thermal and (p.flat_exposure, p.flat_reads) != (p.short_dark_time, p.short_dark_reads):
-        counts.append(("flat_dark", p.n_short_darks, p.flat_exposure, p.flat_reads, 1))
-    runs = _K_NIGHT if p.thermal else _LAMP_NIGHT
+    if p.thermal and (p.flat_exposure, p.reads_of_flats) != (p.short_dark_time, p.reads_of_darks):
+        counts.append(("flat_dark", p.n_short_darks, p.flat_exposure, p.reads_of_flats, 1))
+    runs = p.plan.thermal_runs if p.thermal else p.plan.lamp_runs
     frames: list[PlannedFrame] = []
     for role, count, time, reads, coadds in counts:
         offsets, wcs = _pointings(p, count) if role == "science" else ([(0.0, 0.0)] * count,) * 2
@@ -68,22 +45,36 @@ def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
         slots = _slots(runs[role], count, time * coadds, later, p.first)
         turned = [rotation_of(p, i, count) if role == "science" else 0.0 for i in range(count)]
         frames += [
-            PlannedFrame(root, role, i, started, time, reads, coadds, offsets[i], wcs[i], turned[i])
-            for i, (root, started) in enumerate(slots)
+            PlannedFrame(
+                file_root(p.camera.instrument, date, number),
+                role,
+                i,
+                started,
+                time,
+                reads,
+                coadds,
+                offsets[i],
+                wcs[i],
+                turned[i],
+                date,
+                number,
+            )
+            for i, (date, number, started) in enumerate(slots)
         ]
     return sorted(frames, key=lambda frame: frame.root)
 
 
 def _slots(
-    runs: Sequence[_Run], count: int, exposure: float, later: timedelta, shift: int
-) -> Iterator[tuple[str, datetime]]:
+    runs: Sequence[Run], count: int, exposure: float, later: timedelta, shift: int
+) -> Iterator[tuple[str, int, datetime]]:
+    """Yield date and number of the file's name, and the start, of each exposure of a set."""
     left = count
     for i, (day, first, length, clock) in enumerate(runs):
         start = datetime.strptime(day + clock, "%Y%m%d%H:%M:%S").replace(tzinfo=UTC) + later
         take = left if i == len(runs) - 1 else min(left, length)
         for k in range(take):
             began = start + timedelta(seconds=k * math.ceil(exposure + _OVERHEAD))
-            yield f"S{start:%Y%m%d}S{first + shift + k:04d}", began
+            yield f"{start:%Y%m%d}", first + shift + k, began
         left -= take
 
 

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
+from imaging.errors import NirflowError
+from imaging.instruments import catalogue
 from imaging.parameters import StepParameters, parameter
-from imaging.simulator import camera
+from imaging.simulator.camera import Camera, SkyAxes
 from imaging.simulator.disturbances.conditions import Disturbances
 from imaging.simulator.disturbances.drawn import course
+from imaging.simulator.plans.frame import BandDefaults
+from imaging.simulator.plans.known_plans import USUAL, plan_of
+from imaging.simulator.plans.plan_model import Plan
 
-Band = Literal["Y", "J", "H", "Ks", "K-red"]
 Compression = Literal["none", "gz", "bz2"]
-
-
-@dataclass(frozen=True)
-class BandDefaults:
-    """Values that differ between bands; rates are at response 1.
-
-    The sky of Y and its lamp levels are those of public frames; the others are plausible, not measured.
-    """
-
-    filter_id: str
-    wavelength: float  #: Angstrom
-    science_time: float  #: s
-    science_reads: int
-    flat_time: float  #: s
-    sky: float  #: e-/s/pixel
-    lamp: float  #: e-/s/pixel of the lamp alone; 0 where the flats need no lamp
-    thermal: float  #: e-/s/pixel of the warm calibration unit with its shutter closed
-
-
-BANDS: Final[dict[str, BandDefaults]] = {
-    "Y": BandDefaults("Y_G0811", 10200.0, 120.0, 8, 20.0, 23.5, 1130.0, 37.0),
-    "J": BandDefaults("J_G0802", 12550.0, 60.0, 8, 20.0, 100.0, 1130.0, 37.0),
-    "H": BandDefaults("H_G0803", 16310.0, 15.0, 4, 20.0, 600.0, 1130.0, 60.0),
-    "Ks": BandDefaults("Ks_G0804", 21570.0, 8.0, 4, 2.0, 800.0, 0.0, 11000.0),
-    "K-red": BandDefaults("K-red_G0814", 23100.0, 5.0, 1, 2.0, 1400.0, 0.0, 11000.0),
-}
+#: Width of the array, pixels, for which the numbers of sources are given.
+_REFERENCE_WIDTH: Final = 2048
+#: Pixel scale, arcsec, for which the steps of the dither grid are given.
+_REFERENCE_SCALE: Final = 0.1792
 
 
 class CalmNight(StepParameters):
     """A simulated night without disturbances.
 
-    Values of None take the band's default (`BANDS`) or scale with the size of the array.
+    Values of None take the band's default or scale with the size of the array. An instrument's plan has further
+    defaults (`imaging.simulator.plans`).
     """
 
-    band: Band = parameter("Y", "filter of the science frames and flats")
+    instrument: str = parameter(USUAL, "instrument, by the name of its table")
+    setup: tuple[str, ...] = parameter(
+        (), "facts of all frames that differ from the plan's: camera=f14, well_depth=Deep"
+    )
+    band: str = parameter("Y", "filter of the science frames and flats")
     seed: int = parameter(20131121, "seed of every random number; the same seed gives the same bytes", ge=0)
     detector_seed: int | None = parameter(
         None,
@@ -66,7 +54,10 @@ class CalmNight(StepParameters):
     minutes: float = parameter(
         0.0, "how much later the frames start than the tutorial's", unit="min", ge=0, le=1440
     )
-    size: int = parameter(camera.SHAPE[0], "rows and columns of the array", unit="pixel", ge=128, le=4096)
+    size: int = parameter(
+        2048, "rows and columns that are read: the array, or its centre if the instrument has subarrays",
+        unit="pixel", ge=128, le=4096,
+    )  # fmt: skip
     compression: Compression = parameter("none", "compression of the raw files")
 
     n_science: int = parameter(9, "dithered science frames", ge=0)
@@ -122,12 +113,43 @@ class CalmNight(StepParameters):
         None, "radius of the circle of light; None: the usual one, scaled", unit="pixel", gt=0
     )
 
-    @field_validator("science_reads", "short_dark_reads", "flat_reads")
+    @model_validator(mode="before")
     @classmethod
-    def _known_read_mode(cls, value: int | None) -> int | None:
-        if value is not None and value not in camera.READ_PAIRS:
-            raise ValueError(f"read pairs are one of {', '.join(map(str, camera.READ_PAIRS))}, not {value}")
-        return value
+    def _plan_defaults(cls, given: Any) -> Any:
+        """Take the missing values from the instrument's plan."""
+        if not isinstance(given, Mapping):
+            return given
+        name = given.get("instrument", USUAL)
+        table = catalogue.find(name) if isinstance(name, str) else None
+        if table is None:
+            return given
+        return {"size": table.detector.shape[0]} | dict(plan_of(table.name).defaults) | dict(given)
+
+    @model_validator(mode="after")
+    def _observable(self) -> Self:
+        """Refuse a band, a size, a setup or read pairs that the instrument does not have."""
+        try:
+            table = catalogue.named(self.instrument)
+        except NirflowError as error:
+            raise ValueError(str(error)) from None
+        if self.band not in self.plan.bands:
+            raise ValueError(f"band is one of {', '.join(self.plan.bands)}, not {self.band}")
+        detector = table.detector
+        if detector.subarrays and (self.size, self.size) not in (detector.shape, *detector.subarrays):
+            sizes = ", ".join(str(rows) for rows, _ in (detector.shape, *detector.subarrays))
+            raise ValueError(f"size is one of {sizes}, not {self.size}")
+        for text in self.setup:
+            name, sign, _ = text.partition("=")
+            if not sign or name not in table.fact_names:
+                raise ValueError(f"setup has {text!r}, which is not a fact of {table.name} with its value")
+        lacking = detector.missing({"read_pairs": self.read_pairs, **self.camera.facts})
+        if lacking is not None and lacking[0] != "read_noise":
+            raise ValueError(f"the table of {table.name} has no {lacking[0]} for this setup: {lacking[1]}")
+        known = self.camera.read_pairs
+        for value in (self.science_reads, self.short_dark_reads, self.flat_reads):
+            if known and value is not None and value not in known:
+                raise ValueError(f"read pairs are one of {', '.join(map(str, known))}, not {value}")
+        return self
 
     @model_validator(mode="after")
     def _stale_frame_exists(self) -> Self:
@@ -140,12 +162,55 @@ class CalmNight(StepParameters):
     @property
     def defaults(self) -> BandDefaults:
         """The band's own values."""
-        return BANDS[self.band]
+        return self.plan.bands[self.band]
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What is observed with the instrument."""
+        return plan_of(self.instrument)
+
+    @cached_property
+    def camera(self) -> Camera:
+        """The instrument with the facts of its frames."""
+        table = catalogue.named(self.instrument)
+        facts: dict[str, Any] = dict(self.plan.setup)
+        for text in self.setup:
+            name, _, value = text.partition("=")
+            facts[name.strip()] = int(value) if table.is_number(name.strip()) else value.strip()
+        for pair in list(facts.items()):
+            facts |= {
+                name: value for name, value in self.plan.linked.get(pair, {}).items() if name != "read_pairs"
+            }
+        if table.detector.subarrays:
+            low = [(n - self.size) // 2 for n in table.detector.shape]
+            facts["section"] = f"[{low[1] + 1}:{low[1] + self.size},{low[0] + 1}:{low[0] + self.size}]"
+        return Camera(table, facts, self.size, self.plan.sky_scale)
+
+    @property
+    def axes(self) -> SkyAxes:
+        """How the sky lies on the array."""
+        return self.camera.axes
+
+    @cached_property
+    def _linked_reads(self) -> int | None:
+        """Read pairs that follow from the setup."""
+        found = [self.plan.linked.get(pair, {}).get("read_pairs") for pair in self.camera.facts.items()]
+        return next((int(n) for n in found if n is not None), None)
+
+    @property
+    def reads_of_darks(self) -> int:
+        """Read pairs of short darks."""
+        return self._linked_reads or self.short_dark_reads
+
+    @property
+    def reads_of_flats(self) -> int:
+        """Read pairs of flats."""
+        return self._linked_reads or self.flat_reads
 
     @property
     def thermal(self) -> bool:
         """Flats are lamp-offs minus darks (K), not lamp-ons minus lamp-offs."""
-        return self.band in camera.THERMAL_BANDS
+        return self.band in self.camera.instrument.thermal_bands
 
     @property
     def exposure_time(self) -> float:
@@ -160,36 +225,38 @@ class CalmNight(StepParameters):
     @property
     def read_pairs(self) -> int:
         """Read pairs of science frames and their darks."""
-        return self.science_reads or self.defaults.science_reads
+        return self._linked_reads or self.science_reads or self.defaults.science_reads
 
     @property
     def sky_rate(self) -> float:
         """Mean sky at response 1, e-/s/pixel."""
-        return self.defaults.sky if self.sky is None else self.sky
+        if self.sky is not None:
+            return self.sky
+        of_bands = self.plan.sky_scale_of_bands
+        return self.defaults.sky * ((self.axes.scale / of_bands) ** 2 if of_bands else 1.0)
 
     @property
     def scale(self) -> float:
         """Width of the array relative to the real one's."""
-        return self.size / camera.SHAPE[0]
+        return self.size / self.camera.shape[0]
 
     @property
     def dither_step(self) -> float:
         """Step of the dither grid, arcsec: in proportion to the array, but well above a star's width."""
-        return max(7.0, 20.0 * self.scale) if self.dither is None else self.dither
+        usual = max(7.0, 20.0 * self.size / _REFERENCE_WIDTH)
+        return usual * (self.axes.scale / _REFERENCE_SCALE) if self.dither is None else self.dither
 
     @property
     def circle(self) -> tuple[float, float, float]:
         """Centre x, y (from 0) and radius of the circle of light, pixels."""
-        x, y = self.centre or (
-            camera.ILLUMINATED_CENTRE[0] * self.scale,
-            camera.ILLUMINATED_CENTRE[1] * self.scale,
-        )
-        return x, y, self.radius or camera.ILLUMINATED_RADIUS * self.scale
+        usual = self.camera.circle
+        x, y = self.centre or (usual[0] * self.scale, usual[1] * self.scale)
+        return x, y, self.radius or usual[2] * self.scale
 
     @property
     def fwhm(self) -> float:
         """Mean full width of a star at half maximum, pixels."""
-        return self.seeing / SKY_SCALE
+        return self.seeing / self.axes.scale
 
     def source_counts(self) -> tuple[int, int, int, int]:
         """Return the bright, saturated and faint stars, and galaxies.
@@ -197,10 +264,11 @@ class CalmNight(StepParameters):
         The number of bright stars scales with the width of the array and that of the others with its area, so
         that a small array still has stars for alignment and measurements.
         """
-        area = self.scale**2
+        width = self.size / _REFERENCE_WIDTH
+        area = width**2
         usual = (
-            max(12, round(45 * self.scale)),
-            max(1, round(4 * self.scale)),
+            max(12, round(45 * width)),
+            max(1, round(4 * width)),
             max(15, round(900 * area)),
             max(6, round(350 * area)),
         )
@@ -213,6 +281,10 @@ class NightParameters(Disturbances, CalmNight):
 
     @model_validator(mode="after")
     def _disturbed_frames_exist(self) -> Self:
+        if self.pattern_rms and self.camera.instrument.detector.pattern is None:
+            raise ValueError(
+                f"pattern_rms needs the pattern of the table, which {self.instrument} does not have"
+            )
         for name in ("trail", "aborted", "half_unread", "unguided", "quadrant_off"):
             index = getattr(self, name)
             if index is not None and index >= self.n_science:
@@ -225,7 +297,3 @@ class NightParameters(Disturbances, CalmNight):
             if not all(low <= value <= high for value in values):
                 raise ValueError(f"{name} has values between {low:g} and {high:g}")
         return self
-
-
-#: Pixel scale of the real files' WCS and PIXSCALE card, arcsec.
-SKY_SCALE: Final = 0.1792

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.pixels.dq import UNUSABLE
-from imaging.simulator import camera
 from imaging.simulator.measure_stars import clipped_rms, robust_sigma
 from imaging.simulator.score_figures import PULL_CLIP, NightScore, ScoreRow, pull_rows, read_planes
 from imaging.simulator.score_stack import read_stack, score_stack
@@ -104,15 +103,16 @@ def score_dark(
         The raw darks; default: those with the exposure time of the science frames.
     """
     sci, var, dq = planes
-    frames = frames or truth.of_role("dark")
+    frames = frames or tuple(f for f in truth.of_role("dark") if not f.left_out)
+    camera = truth.parameters.camera
     if not frames:
         raise ValueError("the night has no darks for a comparison")
-    level = (truth.plane("OFFSET") + truth.plane("DARK") * np.float32(frames[0].exposure_time)) * frames[
-        0
-    ].coadds
+    one = frames[0]
+    offset = np.float32(one.time_scale) * truth.plane("OFFSET")
+    level = (offset + truth.plane("DARK") * np.float32(one.exposure_time)) * one.coadds
     good = (dq & UNUSABLE) == 0
     good &= (truth.plane("BPM") == 0) & (var > 0) & np.isfinite(sci)
-    good &= level < camera.LINEAR_FRACTION * camera.WELL_DEPTH * frames[0].coadds
+    good &= level < camera.linear_fraction * camera.well_depth * one.coadds
     difference = (sci[good] - level[good]).astype(np.float64)
     near = np.abs(difference) <= PULL_CLIP * max(robust_sigma(difference), 1e-30)
     return [
@@ -142,7 +142,7 @@ def score_flat(planes: tuple[NDArray[Any], ...], truth: NightTruth) -> list[Scor
     good = ((dq & UNUSABLE) == 0) & truth.plane("ILLUMINATED") & (truth.plane("BPM") == 0)
     good &= (response > FLAT_LIMITS[0]) & (response < FLAT_LIMITS[1]) & np.isfinite(sci) & (var > 0)
     detector = (truth.plane("DARK")[good], truth.plane("OFFSET")[good], response[good])
-    levels = flat_level(detector, truth.frames)
+    levels = flat_level(detector, truth.frames, truth.parameters.camera)
     if levels is None:
         raise ValueError("the night has no flats for a comparison")
     floor = math.sqrt(float(np.mean(levels[1] / levels[0] ** 2, dtype=np.float64)))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from imaging.pixels.dq import UNUSABLE
 from imaging.simulator import measure_stars as measure
-from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import (
     Grid,
@@ -87,11 +86,15 @@ def score_registration(
     """
     stars = truth.sources[truth.sources["kind"] == "bright"]
     size, home = truth.parameters.size, truth.frame(reference)
-    to = np.stack(pixel_position(stars, pointing(home), size, home.disturbance.rotation))
+    to = np.stack(
+        pixel_position(stars, pointing(home), size, truth.parameters.axes, home.disturbance.rotation)
+    )
     residuals = []
     for name, mapping in mappings.items():
         frame = truth.frame(name)
-        at = np.stack(pixel_position(stars, pointing(frame), size, frame.disturbance.rotation))
+        at = np.stack(
+            pixel_position(stars, pointing(frame), size, truth.parameters.axes, frame.disturbance.rotation)
+        )
         matrix = similarity(*mapping) if np.shape(mapping) == (2,) else np.asarray(mapping)
         inside = ((at > 0) & (at < size - 1) & (to > 0) & (to < size - 1)).all(axis=0)
         residuals.append((matrix[:, :2] @ at + matrix[:, 2:] - to)[:, inside])
@@ -164,7 +167,7 @@ def score_stars(
 
 def _isolated(truth: NightTruth, star: Any, radius: float) -> bool:
     others = truth.sources[truth.sources["id"] != star["id"]]
-    distance = np.hypot(others["eta"] - star["eta"], others["xi"] - star["xi"]) / SKY_SCALE
+    distance = np.hypot(others["eta"] - star["eta"], others["xi"] - star["xi"]) / truth.parameters.axes.scale
     close = np.asarray(others["flux"])[np.asarray(distance) < 2 * radius]
     return bool(close.sum() < NEIGHBOUR_LIGHT * star["flux"])
 

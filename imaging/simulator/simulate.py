@@ -1,4 +1,4 @@
-"""Simulation of a night: raw FLAMINGOS-2 files and the truth from which they were made."""
+"""Simulation of a night: raw files and the truth from which they were made."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from imaging.simulator.detector import make_detector
 from imaging.simulator.disturbances.affected import affected_path, write_affected
 from imaging.simulator.draw_truth import frame_truth
 from imaging.simulator.exposures import Night, affected_of, simulate_frame, trapped_before, trapped_by
-from imaging.simulator.headers import PlannedFrame, Role, raw_headers
 from imaging.simulator.observing_plan import plan_night
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import PlannedFrame, Role
 from imaging.simulator.star_field import make_sources
 from imaging.simulator.truth import NightTruth, write_truth
 
@@ -86,8 +86,10 @@ def simulate_night(
 
 
 def _write_raw(path: Path, parameters: NightParameters, frame: PlannedFrame, adu: NDArray[np.int32]) -> None:
-    primary, extension = raw_headers(parameters, frame)
-    image = fits.ImageHDU(adu[np.newaxis], header=extension)
+    plan = parameters.plan
+    primary, extension = plan.headers(plan, parameters, frame)
+    pixels = adu.astype(plan.pixels, copy=False)
+    image = fits.ImageHDU(pixels[np.newaxis] if plan.cube else pixels, header=extension)
     hdus = fits.HDUList([fits.PrimaryHDU(header=primary), image])
     buffer = io.BytesIO()
     hdus.writeto(buffer)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from imaging.errors import FrameError
 from imaging.pixels.dq import DQ
 from imaging.simulator import measure_stars as measure
-from imaging.simulator.parameters import SKY_SCALE
+from imaging.simulator.camera import SkyAxes
+from imaging.simulator.plans.field import FIELD
 from imaging.simulator.score_figures import read_planes
-from imaging.simulator.star_field import BRIGHT_ELECTRONS, FIELD, field_offsets, render_at
+from imaging.simulator.star_field import BRIGHT_ELECTRONS, field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
 
 
@@ -100,11 +101,12 @@ class Grid:
     """Position of the field on the stack, whose grid is that of its reference frame."""
 
     origin: tuple[float, float]  #: stack pixel (x, y) of the field's centre
+    axes: SkyAxes  #: how the sky lies on it
     rotation: float = 0.0  #: position angle of the reference frame, deg
 
     def position(self, sources: Any) -> tuple[Any, Any]:
         """Return the pixels (x, y) of a source or of all rows of a table."""
-        x, y = field_offsets(sources, self.rotation)
+        x, y = field_offsets(sources, self.axes, self.rotation)
         return self.origin[0] + x, self.origin[1] + y
 
 
@@ -116,10 +118,10 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
     FrameError
         If no stars are found near their expected positions.
     """
-    stars = landmarks(truth)
+    stars, axes = landmarks(truth), truth.parameters.axes
     if not len(stars):
         x, y = stack.wcs.all_world2pix(*FIELD, 0)
-        return Grid((float(x), float(y)), truth.frame(stack.reference).disturbance.rotation)
+        return Grid((float(x), float(y)), axes, truth.frame(stack.reference).disturbance.rotation)
     expected = np.stack(stack.wcs.all_world2pix(stars["ra"], stars["dec"], 0), axis=1)
     mask = ~measured(stack)
     image = np.where(mask, 0, stack.sci).astype(np.float32)
@@ -127,7 +129,7 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
     found = sep.extract(image - level.back(), 20 * level.globalrms, mask=mask, minarea=6)
     places = np.stack([found["x"], found["y"]], axis=1)
     fwhm = float(np.mean([f.fwhm for f in frames]))
-    reach = 10.0 + 2.0 * truth.parameters.dither_step / SKY_SCALE
+    reach = 10.0 + 2.0 * truth.parameters.dither_step / axes.scale
     shift = measure.common_shift(places, expected, reach=reach)
     if shift is None:
         raise FrameError(
@@ -138,12 +140,12 @@ def locate(stack: StackProduct, truth: NightTruth, frames: Sequence[FrameTruth])
     for x, y, star in zip(*(expected + shift).T, stars, strict=True):
         shape = measure.measure_star(image, x, y, fwhm=fwhm)
         if shape is not None:
-            dx, dy = field_offsets(star, rotation)
+            dx, dy = field_offsets(star, axes, rotation)
             near.append((shape.x - dx, shape.y - dy))
     if not near:
         raise FrameError("stack", "has no measurable bright star", remedy="Inspect the stack.")
     x, y = np.median(near, axis=0)
-    return Grid((float(x), float(y)), rotation)
+    return Grid((float(x), float(y)), axes, rotation)
 
 
 def landmarks(truth: NightTruth) -> Table:
@@ -174,6 +176,7 @@ def model_stack(
             truth.sources,
             x,
             y,
+            axes=truth.parameters.axes,
             fwhm=float(frame.fwhm or truth.parameters.fwhm),
             beta=truth.parameters.moffat_beta,
             exposure_time=frame.exposure,
@@ -200,7 +203,9 @@ def noise_floor(
             1 + np.float32(frame.slope_x) * u[None, :] + np.float32(frame.slope_y) * u[:, None]
         )
         electrons = (dark + response * light) * np.float32(frame.exposure)
-        variance = np.where(good, (electrons + np.float32(frame.read_variance)) / squared, 0)
+        scale = frame.time_scale
+        corrected = np.float32(scale) * electrons + np.float32(scale**2 * frame.read_variance)
+        variance = np.where(good, corrected / squared, 0)
         centre = frame.field_centre or (0.0, 0.0)
         here, there = _overlap(shape, good.shape, grid.origin[0] - centre[0], grid.origin[1] - centre[1])
         total[here] += variance[there]

@@ -10,10 +10,10 @@ from astropy.table import QTable, Table
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.camera import SkyAxes
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.field import FIELD
 
-#: Position of the field: the tutorial's target (RA, Dec), degrees.
-FIELD: Final = (63.4917, -47.8443)
 #: Fluxes of the types of source: electrons of one science exposure at transparency 1.
 BRIGHT_ELECTRONS: Final = (1.5e5, 1.3e6)
 SATURATED_ELECTRONS: Final = (4e6, 3e7)
@@ -67,7 +67,7 @@ def make_sources(parameters: NightParameters) -> Table:
     ]) / time  # fmt: skip
     galaxy = kinds == "galaxy"
     n = len(kinds)
-    xi, eta = y * SKY_SCALE, x * SKY_SCALE  # +x is North and +y is East
+    xi, eta = parameters.axes.on_sky(x * parameters.axes.scale, y * parameters.axes.scale)
     ra, dec = sky_position(xi, eta)
     return Table({
         "id": np.arange(n), "kind": kinds, "ra": ra, "dec": dec, "xi": xi, "eta": eta, "flux": flux,
@@ -98,7 +98,7 @@ def _positions(
     """
     half = parameters.size / 2
     x0, y0, radius = parameters.circle
-    shift = parameters.dither_step / SKY_SCALE + 4 * parameters.fwhm
+    shift = parameters.dither_step / parameters.axes.scale + 4 * parameters.fwhm
     inner, apart = min(radius, half) - 1.25 * shift, 10 * parameters.fwhm
     inner = max(inner, half / 3)
     places: list[tuple[float, float]] = []
@@ -134,20 +134,20 @@ def sky_position(xi: Any, eta: Any) -> tuple[NDArray[np.float64], NDArray[np.flo
     return np.degrees(ra), np.degrees(dec)
 
 
-def field_offsets(sources: Table | QTable, rotation: float = 0.0) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the pixels (x, y) of the sources from the field's centre at a position angle of the field, deg.
-
-    At angle 0, x runs North and y runs East.
-    """
+def field_offsets(
+    sources: Table | QTable, axes: SkyAxes, rotation: float = 0.0
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the pixels (x, y) of the sources from the field's centre at a position angle of the field, deg."""
     eta, xi = np.asarray(sources["eta"]), np.asarray(sources["xi"])
     if rotation:
         c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
         eta, xi = eta * c + xi * s, xi * c - eta * s
-    return eta / SKY_SCALE, xi / SKY_SCALE
+    x, y = axes.pixels(xi, eta)
+    return x, y
 
 
 def pixel_position(
-    sources: Table | QTable, pointing: tuple[float, float], size: int, rotation: float = 0.0
+    sources: Table | QTable, pointing: tuple[float, float], size: int, axes: SkyAxes, rotation: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return pixels (x, y from 0) of the sources in a frame that points (P, Q) arcsec from the field.
 
@@ -155,11 +155,11 @@ def pixel_position(
     """
     middle = (size - 1) / 2
     if rotation:
-        x, y = field_offsets(sources, rotation)
-        return middle + x - pointing[1] / SKY_SCALE, middle + y - pointing[0] / SKY_SCALE
-    x = middle + (np.asarray(sources["eta"]) - pointing[1]) / SKY_SCALE
-    y = middle + (np.asarray(sources["xi"]) - pointing[0]) / SKY_SCALE
-    return x, y
+        x, y = field_offsets(sources, axes, rotation)
+        dx, dy = axes.moved(pointing)
+        return middle + x + dx, middle + y + dy
+    x, y = axes.pixels(np.asarray(sources["xi"]) - pointing[0], np.asarray(sources["eta"]) - pointing[1])
+    return middle + x, middle + y
 
 
 @njit(cache=True, nogil=True)
@@ -237,7 +237,7 @@ def add_stars(
 
 
 def galaxy_points(
-    sources: Table, index: int
+    sources: Table, index: int, axes: SkyAxes
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return points (x, y pixels from the centre; flux) that represent a galaxy's exponential disc.
 
@@ -247,12 +247,13 @@ def galaxy_points(
     quantile = (np.arange(GALAXY_POINTS) + 0.5) / GALAXY_POINTS
     grid = np.linspace(0.0, 12.0, 2400)  # in scale lengths; holds 99.99 % of the light
     radius = np.interp(quantile, 1.0 - (1.0 + grid) * np.exp(-grid), grid)
-    scale = sources["half_light"][index] / 1.6783 / SKY_SCALE  # half light lies at 1.6783 scale lengths
+    scale = sources["half_light"][index] / 1.6783 / axes.scale  # half light lies at 1.6783 scale lengths
     angle = np.arange(GALAXY_POINTS) * math.pi * (3.0 - math.sqrt(5.0))
     along, across = radius * np.cos(angle), radius * np.sin(angle) * sources["axis_ratio"][index]
-    turn = math.radians(sources["position_angle"][index])  # from North (+x) to East (+y)
-    x = scale * (along * math.cos(turn) - across * math.sin(turn))
-    y = scale * (along * math.sin(turn) + across * math.cos(turn))
+    turn = math.radians(sources["position_angle"][index])  # from North to East
+    north = scale * (along * math.cos(turn) - across * math.sin(turn))
+    east = scale * (along * math.sin(turn) + across * math.cos(turn))
+    x, y = axes.on_array(east, north)
     return x, y, np.full(GALAXY_POINTS, sources["flux"][index] / GALAXY_POINTS)
 
 
@@ -261,6 +262,7 @@ def render(
     pointing: tuple[float, float],
     *,
     size: int,
+    axes: SkyAxes,
     fwhm: float,
     beta: float,
     exposure_time: float,
@@ -275,8 +277,10 @@ def render(
         The table from `make_sources`.
     pointing
         True offset (P, Q) of the frame, arcsec.
-    size, fwhm, beta
-        Rows and columns; width (pixels) and exponent of the stars' profile.
+    size, axes
+        Rows and columns, and how the sky lies on them.
+    fwhm, beta
+        Width (pixels) and exponent of the stars' profile.
     exposure_time
         Exposure in s, which determines the size of the stamps.
     rotation
@@ -290,11 +294,11 @@ def render(
         e-/s/pixel at response 1 and transparency 1.
     """
     plane = np.zeros((size, size), np.float32)
-    x, y = pixel_position(sources, pointing, size, rotation)
+    x, y = pixel_position(sources, pointing, size, axes, rotation)
     steps = smear_steps(smear, fwhm)
     for dx, dy in steps:
         render_at(
-            plane, sources, x + dx, y + dy, fwhm=fwhm, beta=beta, exposure_time=exposure_time,
+            plane, sources, x + dx, y + dy, axes=axes, fwhm=fwhm, beta=beta, exposure_time=exposure_time,
             factor=1.0 / len(steps),
         )  # fmt: skip
     return plane
@@ -317,6 +321,7 @@ def render_at(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     *,
+    axes: SkyAxes,
     fwhm: float,
     beta: float,
     exposure_time: float,
@@ -327,7 +332,7 @@ def render_at(
     flux = factor * np.asarray(sources["flux"], np.float64)
     level = factor * STAMP_LEVEL / exposure_time
     add_stars(plane, x[star], y[star], flux[star], fwhm=fwhm, beta=beta, level=level)
-    points = [galaxy_points(sources, int(i)) for i in np.flatnonzero(~star)]
+    points = [galaxy_points(sources, int(i), axes) for i in np.flatnonzero(~star)]
     if points:
         dx, dy, part = (np.concatenate(p) for p in zip(*points, strict=True))
         gx, gy = np.repeat(x[~star], GALAXY_POINTS), np.repeat(y[~star], GALAXY_POINTS)

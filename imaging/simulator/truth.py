@@ -13,16 +13,16 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imaging.errors import FrameError
 from imaging.io.atomic import write_complete
-from imaging.simulator import camera
-from imaging.simulator.detector import CLIP, Detector
+from imaging.simulator.camera import Camera
+from imaging.simulator.detector import Detector, Well
 from imaging.simulator.disturbances.affected import AffectedPixels, affected_path, read_affected
 from imaging.simulator.disturbances.drawn import FrameDisturbance
-from imaging.simulator.headers import Role
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import Role
 
 PlaneName = Literal["DARK", "OFFSET", "RESPONSE", "ILLUMINATED", "DEFECT", "BPM", "MARGIN"]
 #: Limits of a bad pixel mask: stacked short dark in electrons, normalised flat.
@@ -43,6 +43,13 @@ class FrameTruth(BaseModel):
     exposure_time: float = Field(description="exposure of one coadd, s")
     coadds: int
     read_pairs: int
+    gain: float = Field(description="electrons, of all coadds, per ADU")
+    read_noise: float = Field(description="of all coadds, electrons")
+    light_time: float = Field(description="time for which a coadd collects light, s")
+    unsettled: float = Field(
+        default=0.0, description="level of a first frame that the array has not settled for, electrons"
+    )
+    left_out: bool = Field(default=False, description="a first frame, which a reduction leaves out")
     level: float = Field(description="light at the array's centre, e-/s/pixel")
     slope_x: float = Field(description="relative change of the light from the centre to the edge in x")
     slope_y: float = Field(description="relative change of the light from the centre to the edge in y")
@@ -71,9 +78,12 @@ class FrameTruth(BaseModel):
     @property
     def read_variance(self) -> float:
         """Variance of read noise and of rounding to ADU, electrons squared."""
-        return float(
-            camera.read_noise(self.read_pairs, self.coadds) ** 2 + camera.gain(self.read_pairs) ** 2 / 12
-        )
+        return float(self.read_noise**2 + self.gain**2 / 12)
+
+    @property
+    def time_scale(self) -> float:
+        """Exposure time over the time for which light was collected, which corrected values are scaled by."""
+        return self.exposure_time / self.light_time
 
 
 class NightTruth:
@@ -112,7 +122,7 @@ class NightTruth:
         return self._planes[name]
 
     def of_role(self, role: Role) -> tuple[FrameTruth, ...]:
-        """Return the frames of one set."""
+        """Return the frames of one set, also those that a reduction leaves out."""
         return tuple(frame for frame in self.frames if frame.role == role)
 
     @property
@@ -159,7 +169,7 @@ def write_truth(
     }
     for name, text in texts.items():
         write_complete(folder / name, [text.encode()], sync=False)
-    margin = bpm_margin(detector, frames)
+    margin = bpm_margin(detector, frames, parameters.camera)
     planes: Mapping[str, NDArray[Any]] = {
         "DARK": detector.dark,
         "OFFSET": detector.offset,
@@ -193,23 +203,32 @@ def load_truth(folder: Path) -> NightTruth:
             str(folder), f"no truth of a simulated night: {_NIGHT} is missing",
             remedy="Simulate the night first: nirflow simulate OUT.",
         )  # fmt: skip
-    parameters = NightParameters.model_validate_json((folder / _NIGHT).read_text())
-    frames = tuple(FrameTruth.model_validate(f) for f in json.loads((folder / _FRAMES).read_text()))
+    try:
+        parameters = NightParameters.model_validate_json((folder / _NIGHT).read_text())
+        frames = tuple(FrameTruth.model_validate(f) for f in json.loads((folder / _FRAMES).read_text()))
+    except ValidationError:
+        raise FrameError(
+            str(folder), "the truth of a night of another version: values are missing or invalid",
+            remedy="Simulate the night again, into a new folder.",
+        ) from None  # fmt: skip
     return NightTruth(folder, parameters, frames)
 
 
-def reported_level(electrons: NDArray[Any]) -> NDArray[np.float32]:
+def reported_level(electrons: NDArray[Any], camera: Camera) -> NDArray[np.float32]:
     """Return the electrons that the array reports, without linearity correction, for mean electrons of a pixel."""
-    c1, c2, c3 = camera.NONLINEARITY
-    level = np.minimum(electrons, 1.1 * CLIP).astype(np.float32)
+    c1, c2, c3 = camera.nonlinearity
+    well = Well.of(camera)
+    level = np.minimum(electrons, well.full).astype(np.float32)
     n = level.copy()
     for _ in range(4):
         n -= (((c3 * n + c2) * n + c1) * n - level) / ((3 * c3 * n + 2 * c2) * n + c1)
-    return np.minimum(n, np.float32(CLIP))
+    return np.minimum(n, np.float32(well.clip))
 
 
 def stack_level(
-    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
+    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    frames: tuple[FrameTruth, ...],
+    camera: Camera,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the mean reported level (e-, not linearised) of equal calibration frames, and its variance.
 
@@ -219,6 +238,8 @@ def stack_level(
         Dark current, offset and response.
     frames
         Frames of one set with uniform light: darks or flats.
+    camera
+        The instrument.
 
     Returns
     -------
@@ -227,21 +248,23 @@ def stack_level(
     """
     dark, offset, response = detector_planes
     light = np.float32(np.mean([f.level for f in frames]))
-    time = np.float32(frames[0].exposure_time)
+    time = np.float32(frames[0].light_time)
     electrons = (dark + response * light) * time
     variance = (electrons + np.float32(frames[0].read_variance)) / np.float32(len(frames))
-    return reported_level(electrons + offset), variance
+    return reported_level(electrons + offset, camera), variance
 
 
 def flat_level(
-    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], frames: tuple[FrameTruth, ...]
+    detector_planes: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
+    frames: tuple[FrameTruth, ...],
+    camera: Camera,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Return level and variance of the difference from which a flat is made; None if a set is missing.
 
     Lamp-on minus lamp-off, or lamp-off minus dark of the same exposure in a night without lamp-ons.
     """
     sets: dict[str, tuple[FrameTruth, ...]] = {
-        role: tuple(f for f in frames if f.role == role)
+        role: tuple(f for f in frames if f.role == role and not f.left_out)
         for role in ("lamp_on", "lamp_off", "flat_dark", "short_dark")
     }
     if sets["lamp_on"]:
@@ -250,22 +273,22 @@ def flat_level(
         pair = sets["lamp_off"], sets["flat_dark"] or sets["short_dark"]
     if not all(pair):
         return None
-    (on, var_on), (off, var_off) = (stack_level(detector_planes, group) for group in pair)
+    (on, var_on), (off, var_off) = (stack_level(detector_planes, group, camera) for group in pair)
     return on - off, var_on + var_off
 
 
-def bpm_margin(detector: Detector, frames: tuple[FrameTruth, ...]) -> NDArray[np.float32]:
+def bpm_margin(detector: Detector, frames: tuple[FrameTruth, ...], camera: Camera) -> NDArray[np.float32]:
     """Return by how many sigmas of the stacks' noise each pixel exceeds the nearest limit of a bad pixel mask.
 
     Positive outside the limits, never NaN; a missing set is ignored.
     """
     planes = (detector.dark, detector.offset, detector.response)
     margin = np.full(detector.dark.shape, -np.inf, np.float32)
-    short = tuple(f for f in frames if f.role == "short_dark")
+    short = tuple(f for f in frames if f.role == "short_dark" and not f.left_out)
     if short:
-        level, variance = stack_level(planes, short)
+        level, variance = stack_level(planes, short, camera)
         _widen(margin, level, np.sqrt(variance), SHORT_DARK_LIMITS)
-    flat = flat_level(planes, frames)
+    flat = flat_level(planes, frames, camera)
     if flat is not None:
         level, variance = flat
         good = detector.illuminated & (detector.defect == 0)

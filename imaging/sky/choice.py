@@ -95,7 +95,8 @@ class SkyParameters(StepParameters):
     )  # fmt: skip
     patterns: bool = parameter(
         True,
-        "remove the offsets of readout channels and rows that differ from frame to frame, where significant",
+        "remove the offsets of readout channels and rows, and those that repeat along the columns of quadrants, that "
+        "differ from frame to frame, where significant",
     )
     probe: bool = parameter(
         True, "find the guide probe in the field: DQ 64 where it takes light; its glow is subtracted"

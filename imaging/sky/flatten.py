@@ -40,6 +40,7 @@ _FEWEST_ROWS: Final = 3
 _NO_MASK: Final = np.empty((0, 0), np.uint8)
 _NONE: Final = np.empty((0, 0), np.float64)
 _NO_ROWS: Final = np.empty(0, np.float64)
+_QUADRANTS: Final = 4
 
 
 class Frame(Protocol):
@@ -78,11 +79,14 @@ class Flattening:
         Offsets of the channels in blocks of ``block`` pixels, electrons; of size 0 without.
     rows
         Offsets of the rows, electrons; of size 0 without.
+    periodic, height
+        Offsets that repeat along the columns of each quadrant, electrons, (4, period), of size 0 without; and the rows
+        of the frame.
     probe
         Pixels affected by the guide probe, and its glow, or None.
     terms, surface_rms
         Coefficients of the surface, and its rms about a plane over the frame, electrons.
-    channel_rms, row_rms
+    channel_rms, row_rms, periodic_rms
         Of the offsets, electrons.
     scatter
         Scatter of the blocks about a plane before, relative to the other frames, electrons.
@@ -93,11 +97,14 @@ class Flattening:
     channels: NDArray[np.float64]
     block: int
     rows: NDArray[np.float64]
+    periodic: NDArray[np.float64]
+    height: int
     probe: Probe | None
     terms: int
     surface_rms: float
     channel_rms: float
     row_rms: float
+    periodic_rms: float
     scatter: float
 
     def apply(self, sci: NDArray[np.float32], dq: NDArray[np.uint16], first: int) -> None:
@@ -106,18 +113,22 @@ class Flattening:
             flatten_kernels.subtract_structure(
                 sci, first, self.nodes, float(self.step), self.channels, self.block, self.rows
             )
+        if self.periodic.size:
+            flatten_kernels.subtract_periodic(sci, first, self.height, self.periodic)
         if self.probe is not None:
             self.probe.remove(sci, dq, first)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A frame in blocks, and the means of its rows about them."""
+    """A frame in blocks, and the means of its rows and of the phases of its columns about them."""
 
     medians: NDArray[np.float64]
     counts: NDArray[np.int64]
     row_means: NDArray[np.float64]
     row_counts: NDArray[np.int64]
+    phase_means: NDArray[np.float64]
+    phase_counts: NDArray[np.int64]
     noise: float
 
 
@@ -127,6 +138,7 @@ def flatten(
     parameters: SkyParameters,
     *,
     channels: int = 0,
+    period: int = 0,
     threads: int | None = None,
     known: MutableMapping[str, Measured] | None = None,
 ) -> list[Flattening]:
@@ -142,6 +154,8 @@ def flatten(
         ``residual``, ``patterns``, ``probe`` and ``scaling`` of `SkyParameters`.
     channels
         Number of the detector's readout channels; 0 if unknown.
+    period
+        Columns after which the pattern of each quadrant repeats; 0 without such a pattern.
     threads
         The result does not depend on them.
     known
@@ -154,13 +168,13 @@ def flatten(
         One for each frame.
     """
     ny, nx = frames[0].planes.shape("sci")
-    channels = channels if parameters.patterns else 0
+    channels, period = (channels, period) if parameters.patterns else (0, 0)
     size = block_size((ny, nx), channels)
     probes: dict[int, Probe] = {}
     earlier = {} if known is None else known
     measured = {i: earlier[frame.name] for i, frame in enumerate(frames) if frame.name in earlier}
     new = [i for i in range(len(frames)) if i not in measured]
-    measured |= _measure(frames, new, probes, size, parameters, threads)
+    measured |= _measure(frames, new, probes, size, period, parameters, threads)
     if known is not None:
         known.clear()
         known.update((frame.name, measured[i]) for i, frame in enumerate(frames))
@@ -171,14 +185,19 @@ def flatten(
         seen = blocks if again else replace(blocks, medians=_without(blocks.medians, deficits))
         structure = find_structure(seen, channels=channels)
         probes |= _trace(frames, deficits, structure, seen, size, threads)
-        measured |= _measure(frames, sorted(deficits), probes, size, parameters, threads)
+        measured |= _measure(frames, sorted(deficits), probes, size, period, parameters, threads)
         blocks = _blocks(frames, measured, serving, parameters, size)
     structure = find_structure(blocks, channels=channels)
     rows = _rows(measured, blocks) if parameters.patterns else {}
-    return [
+    periodic = _periodic(measured, blocks) if period else {}
+    found = [
         _flattening(i, structure, blocks, size, parameters, rows.get(i, (_NO_ROWS, 0.0)), probes.get(i))
         for i in range(len(frames))
     ]
+    for i, (offsets, rms) in periodic.items():
+        if rms > 0:
+            found[i] = replace(found[i], periodic=offsets, height=ny, periodic_rms=rms)
+    return found
 
 
 def block_size(shape: tuple[int, int], channels: int) -> int:
@@ -193,10 +212,11 @@ def _measure(
     wanted: Sequence[int],
     probes: Mapping[int, Probe],
     size: int,
+    period: int,
     parameters: SkyParameters,
     threads: int | None,
 ) -> dict[int, Measured]:
-    """Return the blocks and means of rows of some frames."""
+    """Return the blocks, and the means of rows and of phases of columns, of some frames."""
     found: dict[int, Measured] = {}
 
     def work(which: slice) -> None:
@@ -210,11 +230,13 @@ def _measure(
         medians, counts = block_kernels.block_medians(sci, dq, mask, size, least)
         means, used = np.zeros(len(sci)), np.zeros(len(sci), np.int64)
         noise = _noise(frame, dq)
+        phases, members = np.zeros((_QUADRANTS, period)), np.zeros((_QUADRANTS, period), np.int64)
         if parameters.patterns and noise > 0 and np.isfinite(medians).any():
-            flatten_kernels.row_means(
-                sci, dq, mask, filled(medians), (size - 1) / 2, float(size), _ROW_CLIP * noise, means, used
-            )
-        found[i] = Measured(medians, counts, means, used, noise)
+            about = (sci, dq, mask, filled(medians), (size - 1) / 2, float(size), _ROW_CLIP * noise)
+            flatten_kernels.row_means(*about, means, used)
+            if period:
+                flatten_kernels.phase_means(*about, phases, members)
+        found[i] = Measured(medians, counts, means, used, phases, members, noise)
 
     run_bands(work, len(wanted), rows_per_band=1, threads=threads)
     return found
@@ -323,6 +345,24 @@ def _rows(measured: Mapping[int, Measured], blocks: Blocks) -> dict[int, tuple[N
     }
 
 
+def _periodic(
+    measured: Mapping[int, Measured], blocks: Blocks
+) -> dict[int, tuple[NDArray[np.float64], float]]:
+    """Return the offsets that repeat along the columns of each frame's quadrants, and their rms."""
+    n = len(measured)
+    if n < _FEWEST_ROWS:
+        return {}
+    relative = np.stack([measured[i].phase_means / blocks.units[i] for i in range(n)])
+    known = np.stack([measured[i].phase_counts > 0 for i in range(n)])
+    shared = np.nan_to_num(median_of_known(np.where(known, relative, np.nan)))
+    return {
+        i: patterns.periodic_pattern(
+            measured[i].phase_means - blocks.units[i] * shared, measured[i].phase_counts, measured[i].noise, n
+        )
+        for i in range(n)
+    }
+
+
 def _flattening(
     i: int,
     structure: Structure,
@@ -341,10 +381,13 @@ def _flattening(
         channels=_NONE if structure.channels is None else structure.channels[i],
         block=size,
         rows=rows[0] if rows[1] > 0 else _NO_ROWS,
+        periodic=_NONE,
+        height=0,
         probe=probe,
         terms=shapes.terms(order) if auto else 0,
         surface_rms=rms_about_plane(surface, np.isfinite(structure.pattern), blocks.frame) if auto else 0.0,
         channel_rms=structure.channel_rms[i],
         row_rms=rows[1],
+        periodic_rms=0.0,
         scatter=structure.scatter[i],
     )

@@ -131,6 +131,68 @@ def row_means(sci, dq, mask, nodes, origin, step, limit, means, counts):  # type
 
 
 @njit(cache=True, nogil=True)
+def phase_means(sci, dq, mask, nodes, origin, step, limit, means, counts):  # type: ignore[no-untyped-def]
+    """Compute the means, about a surface, of the columns of each phase of a pattern in each quadrant.
+
+    Columns are counted from the quadrant's outer edge.
+
+    Parameters
+    ----------
+    sci, dq, mask, nodes, origin, step, limit
+        As of `row_means`.
+    means, counts
+        Written: means (0 without values) and numbers of values, (4, period): lower left, lower right, upper left,
+        upper right.
+    """
+    ny, nx = sci.shape
+    period = means.shape[1]
+    out = np.zeros(nx, np.float32)
+    line = np.empty(nodes.shape[1], np.float64)
+    masked = mask.size > 0
+    means[:] = 0.0
+    counts[:] = 0
+    for y in range(ny):
+        node_row(nodes, origin, step, y, line, out)
+        for x in range(nx):
+            value = sci[y, x] - out[x]
+            if (dq[y, x] & _UNUSABLE) != 0 or not abs(value) <= limit or (masked and mask[y, x] != 0):
+                continue
+            right = 1 if x >= nx // 2 else 0
+            quadrant = (2 if y >= ny // 2 else 0) + right
+            phase = (nx - 1 - x if right == 1 else x) % period
+            means[quadrant, phase] += np.float64(value)
+            counts[quadrant, phase] += 1
+    for quadrant in range(4):
+        for phase in range(period):
+            if counts[quadrant, phase] > 0:
+                means[quadrant, phase] /= counts[quadrant, phase]
+
+
+@njit(cache=True, nogil=True)
+def subtract_periodic(sci, first, ny, offsets):  # type: ignore[no-untyped-def]
+    """Subtract offsets that repeat along the columns of each quadrant from some rows of a frame, in place.
+
+    Parameters
+    ----------
+    sci
+        Rows from ``first``, (rows, nx), float32.
+    first, ny
+        Number of the first row, and rows of the frame.
+    offsets
+        (4, period), as the means of `phase_means`.
+    """
+    rows, nx = sci.shape
+    period = offsets.shape[1]
+    for r in range(rows):
+        upper = 2 if first + r >= ny // 2 else 0
+        for x in range(nx):
+            if x >= nx // 2:
+                sci[r, x] -= np.float32(offsets[upper + 1, (nx - 1 - x) % period])
+            else:
+                sci[r, x] -= np.float32(offsets[upper, x % period])
+
+
+@njit(cache=True, nogil=True)
 def cell_medians(sci, dq, first_y, first_x, size, least, out):  # type: ignore[no-untyped-def]
     """Write the medians of cells of ``size`` pixels to ``out``; NaN with fewer than ``least`` seeing pixels."""
     ny, nx = sci.shape

@@ -74,7 +74,7 @@ def subtract_own_background(
     return SkyMetrics(
         name=name, sky_frames=(), level=level, residual_level=0.0, residual_slope_x=0.0, residual_slope_y=0.0,
         residual_rms=left.rms, structure=math.nan, surface_terms=0, surface_rms=0.0, channel_rms=0.0, row_rms=0.0,
-        vignetted=0, glow=0, behind_sources=0, without_sky=0,
+        periodic_rms=0.0, vignetted=0, glow=0, behind_sources=0, without_sky=0,
     )  # fmt: skip
 
 

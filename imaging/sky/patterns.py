@@ -1,4 +1,4 @@
-"""Offsets of the readout: those of the detector's channels, and those of rows.
+"""Offsets of the readout: those of the detector's channels, those of rows, and those that repeat along columns.
 
 An offset counts against the same channel or row of the other frames, because what all frames have in common is in
 their sky too. Channels are judged by the second differences of neighbouring ones, which no smooth sky and no source
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 SIGNIFICANT: Final = 3.0
 #: The same for rows: the variance of two thousand is known to a few percent.
 ROWS_SIGNIFICANT: Final = 1.3
+#: The same for the offsets of a periodic pattern: the variance of some thirty is known to a quarter.
+PERIODIC_SIGNIFICANT: Final = 2.0
 #: Efficiency of the median: its variance over that of the mean.
 _MEDIAN: Final = np.pi / 2
 #: Median of chi^2 with one degree of freedom.
@@ -149,3 +151,40 @@ def row_pattern(
     true = spread - typical
     weights = true / (true + expected)
     return np.where(known, weights * means, 0.0), float(np.sqrt(true))
+
+
+def periodic_pattern(
+    means: NDArray[np.float64], counts: NDArray[np.int64], noise: float, frames: int
+) -> tuple[NDArray[np.float64], float]:
+    """Return the offsets that repeat along the columns of each quadrant, and their rms; zeros if not significant.
+
+    Parameters
+    ----------
+    means
+        Means of the columns of each phase about a frame's blocks and about the same columns of the other frames,
+        electrons, (quadrants, period).
+    counts
+        Pixels in them.
+    noise
+        Noise of a pixel, electrons.
+    frames
+        Number of frames that the pattern in common comes from.
+
+    Returns
+    -------
+    offsets, rms
+        As those of `row_pattern`; in each quadrant their mean is 0, because its level belongs to the sky.
+    """
+    known = counts > 0.2 * max(int(counts.max()), 1)
+    if known.sum(axis=1).min() < means.shape[1] / 2:
+        return np.zeros(means.shape), 0.0
+    n = known.sum(axis=1, keepdims=True)
+    level = np.where(known, means, 0.0).sum(axis=1, keepdims=True) / n
+    value = np.where(known, means - level, 0.0)
+    expected = np.where(known, noise**2 / np.maximum(counts, 1) * (1 + _MEDIAN / max(frames, 2)), 0.0)
+    spread = (value**2).sum(axis=1, keepdims=True) / (n - 1)
+    typical = expected.sum(axis=1, keepdims=True) / n
+    if not spread.mean() > PERIODIC_SIGNIFICANT * typical.mean():
+        return np.zeros(means.shape), 0.0
+    true = np.maximum(spread - typical, 0.0)
+    return value * true / np.maximum(true + expected, 1e-30), float(np.sqrt(true.mean()))

@@ -112,6 +112,9 @@ class SkyMetrics(Metrics):
     surface_rms: float = figure("rms of that surface about a plane", unit="electron")
     channel_rms: float = figure("rms of the offsets of the readout channels, removed", unit="electron")
     row_rms: float = figure("rms of the offsets of the rows, removed", unit="electron")
+    periodic_rms: float = figure(
+        "rms of the offsets that repeat along the columns of each quadrant, removed", unit="electron"
+    )
     starlight: float | None = figure(
         "mean light of stars outside its mask that was kept out of the skies; missing where it was not modelled",
         unit="electron", default=None,
@@ -159,6 +162,7 @@ def subtract_sky(
     writers: Mapping[str, PlanesWriter],
     flat_variance: RelativeVariance | None = None,
     channels: int = 0,
+    period: int = 0,
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
     known: MutableMapping[str, Measured] | None = None,
@@ -188,6 +192,8 @@ def subtract_sky(
         signal.
     channels
         Number of the detector's readout channels; 0 if unknown.
+    period
+        Columns after which the pattern of each quadrant repeats; 0 without such a pattern.
     threads, memory
         Threads, and bytes for all bands being processed. The result does not depend on them.
     known
@@ -218,8 +224,9 @@ def subtract_sky(
     complete, frames = frames, [frame.without_light() for frame in frames]
     factor, shift = _to_common_level(frames, common, parameters)
     flattenings = flatten(
-        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, threads=threads, known=known
-    )
+        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, period=period, threads=threads,
+        known=known,
+    )  # fmt: skip
     medians = np.empty(0)
     if parameters.operation == "median":
         medians = np.array([0.0] + [median_factor(m) for m in range(1, len(frames) + 1)])
@@ -373,6 +380,7 @@ def _take_residual(
         surface_rms=flattening.surface_rms,
         channel_rms=flattening.channel_rms,
         row_rms=flattening.row_rms,
+        periodic_rms=flattening.periodic_rms,
         starlight=starlight,
         vignetted=flattening.probe.vignetted if flattening.probe is not None else 0,
         glow=flattening.probe.glow if flattening.probe is not None else 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,7 +34,15 @@ _RESOURCES = "Resources"
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the products and the log.")]
 SimulatedBand = Annotated[
-    Literal["Y", "J", "H", "Ks", "K-red"], typer.Option("--band", help="Filter.", rich_help_panel=_SIMULATED)
+    str | None,
+    typer.Option("--band", help="Filter. Default: Y, or the instrument's first.", rich_help_panel=_SIMULATED),
+]
+SimulatedInstrument = Annotated[
+    str | None,
+    typer.Option(
+        help="Instrument, by the name of its table; see nirflow instruments. Default: that of the tutorial.",
+        rich_help_panel=_SIMULATED,
+    ),
 ]
 Seed = Annotated[
     int, typer.Option(min=0, help="The same seed gives the same bytes.", rich_help_panel=_SIMULATED)
@@ -66,7 +74,8 @@ Memory = Annotated[
 
 def simulate(
     out: Annotated[Path | None, typer.Argument(metavar="OUT", help="Folder of the raw frames.")] = None,
-    band: SimulatedBand = "Y",
+    instrument: SimulatedInstrument = None,
+    band: SimulatedBand = None,
     seed: Seed = 20131121,
     size: Size = None,
     science: Annotated[
@@ -103,7 +112,7 @@ def simulate(
     if out is None:
         raise UsageError("OUT is missing.", remedy="Name the folder to write to: nirflow simulate night")
     given = {
-        "band": band, "seed": seed, "size": size, "n_science": science, "n_darks": darks,
+        "instrument": instrument, "band": band, "seed": seed, "size": size, "n_science": science, "n_darks": darks,
         "n_short_darks": short_darks, "n_lamp_on": lamp_on, "n_lamp_off": lamp_off, "science_time": exposure,
     }  # fmt: skip
     from nirflow.demo import simulated
@@ -246,7 +255,8 @@ def reduce(
 
 def demo(
     out: Out = Path("demo"),
-    band: SimulatedBand = "Y",
+    instrument: SimulatedInstrument = None,
+    band: SimulatedBand = None,
     seed: Seed = 20131121,
     size: Size = None,
     settings: NightSettings = None,
@@ -260,16 +270,25 @@ def demo(
     The disturbed night has changing seeing, clouds and an unstable sky, and its stack is compared with what that
     night allows. Exit code 4 if a figure is beyond its limit.
     """
-    from imaging.simulator.camera import SHAPE
     from nirflow.console.reduction_report import exit_code, print_report
-    from nirflow.demo import compare, compare_disturbed, disturbed, own_store, print_score, simulated
+    from nirflow.demo import (
+        compare,
+        compare_disturbed,
+        disturbed,
+        own_store,
+        print_score,
+        readable,
+        simulated,
+    )
     from nirflow.request import build_request
 
-    parameters = night_parameters({"band": band, "seed": seed, "size": size}, settings or ())
+    parameters = night_parameters(
+        {"instrument": instrument, "band": band, "seed": seed, "size": size}, settings or ()
+    )
     nights = {"calm": (out, parameters), "disturbed": (out / "disturbed", disturbed(parameters))}
     requests, truths = {}, {}
     for name, (folder, night) in nights.items():
-        any_shape = [] if night.size == SHAPE[0] else ["check.shape=none"]
+        any_shape = [] if readable(night) else ["check.shape=none"]
         requests[name] = build_request(
             [folder / "raw"],
             out=folder,
@@ -304,24 +323,15 @@ def demo(
 
 def night_parameters(given: Mapping[str, object], settings: Sequence[str]) -> NightParameters:
     """Return the simulator's parameters from options (None if not given) and ``--set`` texts."""
-    from pydantic import ValidationError
-
     from imaging.simulator.parameters import NightParameters
-    from nirflow.step_settings import first_problem, resolve
+    from nirflow.step_settings import resolve
 
-    steps = {"night": NightParameters}
-    changed = resolve([f"night.{text}" for text in settings], steps)
-    base = changed["night"].model_dump(exclude_defaults=True) if changed else {}
-    options = {name: value for name, value in given.items() if value is not None}
-    try:
-        return NightParameters.model_validate(options | base)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"])) or "night"
-        raise UsageError(
-            f"{name} cannot be {first['input']!r}: {first_problem(error)}.",
-            remedy="For the parameters and their limits: nirflow simulate --parameters",
-        ) from None
+    named = {text.partition("=")[0].strip() for text in settings}
+    options = [f"{name}={value}" for name, value in given.items() if value is not None and name not in named]
+    changed = resolve([f"night.{text}" for text in (*options, *settings)], {"night": NightParameters})
+    night = changed.get("night", NightParameters())
+    assert isinstance(night, NightParameters)
+    return night
 
 
 def _print_night_parameters(json: bool) -> None:

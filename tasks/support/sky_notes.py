@@ -32,7 +32,11 @@ def _probe(frames: Sequence[ScratchRef]) -> tuple[str, ...]:
 
 def _offsets(frames: Sequence[ScratchRef]) -> tuple[str, ...]:
     found = []
-    for name, what in (("channel_rms", "readout channels"), ("row_rms", "rows")):
+    for name, what in (
+        ("channel_rms", "readout channels"),
+        ("row_rms", "rows"),
+        ("periodic_rms", "repeating columns"),
+    ):
         sizes = [_of(f, name) for f in frames if _of(f, name) > 0]
         if sizes:
             found.append(

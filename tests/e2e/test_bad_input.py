@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from imaging.errors import NirflowError
 from imaging.products.product_file import datasums, read_table
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
 from imaging.simulator.truth import NightTruth
+
+camera = NightParameters().camera
 
 DARK, OBJECT, LAMP = "S20131120S0115.fits", "S20131121S0075.fits", "S20131129S0320.fits"
 

@@ -25,7 +25,7 @@ from calib_store.exchange.adopt import adopt
 from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
 from imaging.errors import FrameError
-from imaging.simulator.parameters import SKY_SCALE
+from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.truth import NightTruth
 from nirflow import read_ccd
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.header import Header
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 SCIENCE: dict[str, Any] = {
     "INSTRUME": "F2", "OBJECT": "FIELD-A", "OBSTYPE": "OBJECT", "OBSCLASS": "science",
@@ -104,7 +106,7 @@ class FakeFrame:
 
 def reported(electrons: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a non-linear pixel reports for electrons of one coadd: the inverse of the correction, by Newton."""
-    c1, c2, c3 = camera.NONLINEARITY
+    c1, c2, c3 = camera.nonlinearity
     x = electrons.copy()
     for _ in range(6):
         x -= (x * (c1 + x * (c2 + x * c3)) - electrons) / (c1 + x * (2 * c2 + x * 3 * c3))

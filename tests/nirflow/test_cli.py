@@ -234,7 +234,7 @@ def test_a_small_simulated_night_can_be_inspected_on_request(nirflow: Run, tmp_p
     [
         (["--set", "seing=1"], "Did you mean seeing"),
         (["--set", "seeing=9"], "in arcsec"),
-        (["--exposure", "-1"], "science_time cannot be -1"),
+        (["--exposure", "-1"], "science_time cannot be '-1.0'"),
         (["--set", "stale_wcs=20"], "9 science frames"),
     ],
 )

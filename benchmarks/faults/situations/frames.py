@@ -13,7 +13,9 @@ from benchmarks.faults import edit
 from benchmarks.faults.laboratory import DARK, LAMP_ON, SCIENCE
 from benchmarks.faults.outcome import Outcome
 from benchmarks.faults.situation import Check, Situation
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 #: Electrons in one ADU of the darks and science frames.
 _GAIN = camera.gain(8)

@@ -35,6 +35,15 @@ class Disturbances(StepParameters):
 
     channel_rms: float = parameter(0.0, "rms of the readout channels' offsets in a frame", unit="e-", ge=0)
     row_rms: float = parameter(0.0, "rms of the rows' offsets in a frame", unit="e-", ge=0)
+    pattern_rms: float = parameter(
+        0.0,
+        "rms of the offsets that repeat along the columns of each quadrant, in every frame",
+        unit="e-",
+        ge=0,
+    )
+    unsettled: float = parameter(
+        0.0, "level of the first frame of each set beyond the others, falling from its first row", unit="e-"
+    )
     channels: int = parameter(32, "number of readout channels", ge=1, le=256)
     channel_layout: Literal["strips", "quadrants"] = parameter(
         "strips", "channels: strips of columns, or strips in each quadrant, turned by 90 degrees between them"

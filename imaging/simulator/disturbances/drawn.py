@@ -58,6 +58,9 @@ class FrameDisturbance(Record):
     wave: Wave | None = None
     channel_offsets: tuple[float, ...] = Field(default=(), description="electrons")
     row_rms: float = Field(default=0.0, description="electrons; the rows' offsets are in the frame's planes")
+    pattern_offsets: tuple[float, ...] = Field(
+        default=(), description="offsets of the period's columns in each quadrant, electrons"
+    )
     latent: bool = Field(default=False, description="persistence is in the frame's planes")
     probe: Probe | None = None
     trail: Trail | None = None
@@ -74,6 +77,7 @@ class FrameDisturbance(Record):
         """Whether single pixels are affected, or offset, so that the frame has planes of its own in the truth."""
         return (
             self.latent or self.half_unread or bool(self.channel_offsets) or self.row_rms > 0
+            or bool(self.pattern_offsets)
             or any(part is not None for part in (self.probe, self.trail, self.quadrant_off))
         )  # fmt: skip
 
@@ -108,7 +112,7 @@ def rotation_of(conditions: Disturbances, number: int, count: int) -> float:
 
 def draw_disturbance(
     conditions: Disturbances, *, number: int, count: int, size: int, shift: tuple[float, float], fwhm: float,
-    key: Sequence[int], pixel_scale: float,
+    key: Sequence[int], pixel_scale: float, period: int = 0,
 ) -> FrameDisturbance:  # fmt: skip
     """Draw the disturbances of a science frame.
 
@@ -128,6 +132,8 @@ def draw_disturbance(
         Seed of the frame.
     pixel_scale
         arcsec per pixel.
+    period
+        Period of the readout's pattern, pixels; 0 without.
     """
     c = conditions
     rng = np.random.Generator(np.random.PCG64([*key, 6]))
@@ -146,6 +152,7 @@ def draw_disturbance(
         channel_offsets=tuple(float(v) for v in c.channel_rms * rng.standard_normal(c.channels))
         if c.channel_rms else (),
         row_rms=c.row_rms,
+        pattern_offsets=draw_pattern(c, period, key),
         latent=c.persistence > 0,
         probe=_probe(c, size, shift, (float(u[2]), float(u[3]))) if c.probe or (c.probe and c.probe_glow) else None,
         trail=Trail(
@@ -156,6 +163,14 @@ def draw_disturbance(
         half_unread=number == c.half_unread,
         quadrant_off=int(4 * float(u[6])) if number == c.quadrant_off else None,
     )  # fmt: skip
+
+
+def draw_pattern(conditions: Disturbances, period: int, key: Sequence[int]) -> tuple[float, ...]:
+    """Draw the offsets of the pattern's columns in the four quadrants of a frame, electrons; empty without any."""
+    if not conditions.pattern_rms or not period:
+        return ()
+    rng = np.random.Generator(np.random.PCG64([*key, 10]))
+    return tuple(float(v) for v in conditions.pattern_rms * rng.standard_normal(4 * period))
 
 
 def _probe(c: Disturbances, size: int, shift: tuple[float, float], u: tuple[float, float]) -> Probe:

@@ -32,7 +32,7 @@ def pattern_plane(
     conditions: Disturbances, disturbance: FrameDisturbance, size: int, key: Sequence[int]
 ) -> NDArray[np.float32] | None:
     """Return the offsets of channels and rows of a frame, electrons; None without any."""
-    if not disturbance.channel_offsets and not disturbance.row_rms:
+    if not disturbance.channel_offsets and not disturbance.row_rms and not disturbance.pattern_offsets:
         return None
     plane = np.zeros((size, size), np.float32)
     if disturbance.channel_offsets:
@@ -40,7 +40,32 @@ def pattern_plane(
     if disturbance.row_rms:
         rng = np.random.Generator(np.random.PCG64([*key, 9]))
         plane += (disturbance.row_rms * rng.standard_normal(size)).astype(np.float32)[:, None]
+    if disturbance.pattern_offsets:
+        plane += periodic_plane(disturbance.pattern_offsets, size)
     return plane
+
+
+def periodic_plane(offsets: Sequence[float], size: int) -> NDArray[np.float32]:
+    """Return offsets that repeat along the columns of each quadrant, counted from its own corner, electrons.
+
+    Parameters
+    ----------
+    offsets
+        Those of quadrant 0 (lower left), 1 (lower right), 2 and 3 (upper half), each of one period.
+    size
+        Rows and columns.
+    """
+    values = np.array(offsets, np.float32).reshape(4, -1)
+    along = np.arange(size)
+    upper, right = along >= size // 2, along >= size // 2
+    column = np.where(right, size - 1 - along, along) % values.shape[1]
+    return values[2 * upper[:, None] + right[None, :], column[None, :]]
+
+
+def unsettled_plane(level: float, size: int) -> NDArray[np.float32]:
+    """Return what the first frame of an observation has in addition: half of it even, half falling along the rows."""
+    falling = np.exp(-np.arange(size, dtype=np.float32) / np.float32(0.3 * size))
+    return np.broadcast_to((np.float32(level) * (1 + falling) / 2)[:, None], (size, size)).astype(np.float32)
 
 
 def quadrant(number: int, size: int) -> tuple[slice, slice]:

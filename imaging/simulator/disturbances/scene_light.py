@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.simulator.camera import SkyAxes
 from imaging.simulator.disturbances.drawn import FrameDisturbance, Probe, Trail, Wave
 
 #: Width of the edge of the guide probe's shadow, pixels: it is out of focus.
@@ -52,7 +53,8 @@ def trail_plane(trail: Trail, size: int, fwhm: float) -> NDArray[np.float32]:
 
 
 def galaxy_plane(
-    shape: tuple[int, int], centre: tuple[float, float], *, scale: float, axis_ratio: float, rotation: float = 0.0
+    shape: tuple[int, int], centre: tuple[float, float], *, axes: SkyAxes, scale: float, axis_ratio: float,
+    rotation: float = 0.0,
 ) -> NDArray[np.float32]:  # fmt: skip
     """Return an exponential disc of central surface brightness 1, much wider than a star.
 
@@ -62,6 +64,8 @@ def galaxy_plane(
         Rows and columns of the image.
     centre
         x, y from 0, pixels.
+    axes
+        How the sky lies on the array.
     scale
         Scale length along the major axis, pixels.
     axis_ratio
@@ -72,7 +76,8 @@ def galaxy_plane(
     a = math.radians(rotation)
     x = np.arange(shape[1], dtype=np.float32)[None, :] - np.float32(centre[0])
     y = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(centre[1])
-    north, east = x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a)
+    across, along = axes.on_sky(x, y)
+    north, east = along * math.cos(a) - across * math.sin(a), along * math.sin(a) + across * math.cos(a)
     radius = np.hypot(north, east / np.float32(axis_ratio))
     return np.exp(-radius / np.float32(scale)).astype(np.float32)
 

@@ -13,7 +13,6 @@ from scipy.ndimage import affine_transform
 
 from imaging.simulator.disturbances.affected import Affected
 from imaging.simulator.disturbances.scene_light import galaxy_plane
-from imaging.simulator.parameters import SKY_SCALE
 from imaging.simulator.stack_model import Grid
 from imaging.simulator.star_field import render_at, smear_steps
 from imaging.simulator.truth import FrameTruth, NightTruth
@@ -49,7 +48,11 @@ def point_source_weights(truth: NightTruth, frames: Sequence[FrameTruth]) -> NDA
     """
     dark = float(np.median(truth.plane("DARK")))
     noise = np.array(
-        [(f.level + dark) * f.exposure * f.disturbance.exposed + f.read_variance for f in frames]
+        [
+            (f.level + dark) * f.exposure * f.disturbance.exposed * f.time_scale
+            + f.read_variance * f.time_scale**2
+            for f in frames
+        ]
     )
     light = np.array([f.throughput * f.exposure for f in frames])
     width = np.array([f.fwhm or truth.parameters.fwhm for f in frames])
@@ -78,7 +81,10 @@ def best_stack(
     others = len(frames) - 1
     sky_noise = 1 + (1 / others if others else 0)
     for frame, weight, scale in zip(frames, weights, scales, strict=True):
-        plane, good = (placed(part, frame, grid, shape) for part in frame_variance(truth, frame))
+        plane, good = (
+            placed(part, frame, grid, shape, parity=truth.parameters.axes.parity)
+            for part in frame_variance(truth, frame)
+        )
         total += np.float32((weight * scale) ** 2) * plane
         norm += np.float32(weight) * good
         count += good.astype(np.uint16)
@@ -106,13 +112,17 @@ def frame_variance(truth: NightTruth, frame: FrameTruth) -> tuple[NDArray[np.flo
     )
     electrons = (dark + response * light) * np.float32(frame.exposure * frame.disturbance.exposed)
     squared = np.where(good, response**2, 1).astype(np.float32)
-    return np.where(good, (electrons + np.float32(frame.read_variance)) / squared, 0), good
+    scale = frame.time_scale
+    variance = np.float32(scale) * electrons + np.float32(scale**2 * frame.read_variance)
+    return np.where(good, variance / squared, 0), good
 
 
-def placed(plane: NDArray[Any], frame: FrameTruth, grid: Grid, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def placed(
+    plane: NDArray[Any], frame: FrameTruth, grid: Grid, shape: tuple[int, ...], *, parity: int = 1
+) -> NDArray[np.float32]:
     """Return a frame's plane at the stack's pixels, by the nearest pixel; 0 outside the frame."""
     centre = frame.field_centre or (0.0, 0.0)
-    turn = math.radians(frame.disturbance.rotation - grid.rotation)
+    turn = parity * math.radians(frame.disturbance.rotation - grid.rotation)
     c, s = math.cos(turn), math.sin(turn)
     # From the stack's axes to the frame's, both (x, y) from the field's centre: as `field_offsets` for the difference.
     to_frame = np.array([[c, s], [-s, c]])
@@ -144,12 +154,12 @@ def model_of(
         steps = smear_steps(frame.disturbance.smear, frame.fwhm or p.fwhm)
         for dx, dy in steps:
             render_at(
-                plane, truth.sources, x + dx, y + dy, fwhm=frame.fwhm or p.fwhm, beta=p.moffat_beta,
+                plane, truth.sources, x + dx, y + dy, axes=p.axes, fwhm=frame.fwhm or p.fwhm, beta=p.moffat_beta,
                 exposure_time=frame.exposure, factor=float(light) / len(steps),
             )  # fmt: skip
     if p.galaxy:
         plane += np.float32(p.galaxy * p.sky_rate * lights.sum()) * galaxy_plane(
-            (shape[0], shape[1]), grid.origin, scale=p.galaxy_scale / SKY_SCALE,
+            (shape[0], shape[1]), grid.origin, axes=p.axes, scale=p.galaxy_scale / p.axes.scale,
             axis_ratio=p.galaxy_axis_ratio, rotation=grid.rotation,
         )  # fmt: skip
     return plane

@@ -11,7 +11,6 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from imaging.simulator import camera
 from imaging.simulator.floor.best_stack import BestStack
 from imaging.simulator.measure_stars import robust_sigma
 from imaging.simulator.stack_model import Grid, StackProduct
@@ -69,12 +68,12 @@ class StarFluxes:
 
 def linear_limit(truth: NightTruth, frames: Sequence[FrameTruth]) -> float:
     """Return the electrons per second of the star whose peak reaches the linear limit in the sharpest frame."""
-    beta = truth.parameters.moffat_beta
+    beta, camera = truth.parameters.moffat_beta, truth.parameters.camera
     rates = []
     for f in frames:
         alpha = moffat_alpha(f.fwhm or truth.parameters.fwhm, beta)
         peak = f.throughput * (beta - 1) / (math.pi * alpha**2)
-        room = camera.LINEAR_FRACTION * camera.WELL_DEPTH - f.level * f.exposure_time
+        room = camera.linear_fraction * camera.well_depth - f.level * f.exposure_time
         rates.append(max(room, 0.0) / (peak * f.exposure_time))
     return min(rates)
 

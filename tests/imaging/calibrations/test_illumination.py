@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from imaging.calibrations.illumination import default_circle, measure_circle
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 
 def lit(shape, x, y, radius, *, soft=0.05, noise=0.02, bad=0.003, seed=1):
@@ -39,8 +41,8 @@ def test_found_to_a_fraction_of_a_pixel(x, y, radius, soft):
 
 
 def test_real_geometry_is_found_at_full_size():
-    (x, y), radius = camera.ILLUMINATED_CENTRE, camera.ILLUMINATED_RADIUS
-    got = measure_circle(lit(camera.SHAPE, x, y, radius, soft=1.5, noise=0.01))
+    (x, y), radius = camera.circle[:2], camera.circle[2]
+    got = measure_circle(lit(camera.shape, x, y, radius, soft=1.5, noise=0.01))
     assert got.measured
     assert (got.x, got.y, got.radius) == pytest.approx((x, y, radius), abs=0.3)
 
@@ -55,19 +57,19 @@ def test_a_dead_region_at_the_edge_is_left_out():
 
 @pytest.mark.parametrize("kind", ["dark", "whole", "square"])
 def test_a_missing_circle_is_reported_and_the_constant_used(kind):
-    flat = np.random.default_rng(2).normal(0, 1, camera.SHAPE if kind == "dark" else (512, 512))
+    flat = np.random.default_rng(2).normal(0, 1, camera.shape if kind == "dark" else (512, 512))
     if kind == "whole":
         flat += 1000
     if kind == "square":
         flat[60:450, 60:450] += 1000
     if kind == "dark":
         flat[:] = 0
-    got = measure_circle(flat.astype(np.float32), camera.INSTRUMENT.detector)
+    got = measure_circle(flat.astype(np.float32), camera.instrument.detector)
     assert not got.measured
     assert got.reason
     if kind == "dark":
-        assert (got.x, got.y) == camera.ILLUMINATED_CENTRE
-        assert got.radius == camera.ILLUMINATED_RADIUS
+        assert (got.x, got.y) == camera.circle[:2]
+        assert got.radius == camera.circle[2]
 
 
 def test_mask_is_one_inside():

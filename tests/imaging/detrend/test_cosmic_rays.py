@@ -9,7 +9,9 @@ import pytest
 from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
 from imaging.detrend.detrend import DetrendParameters
 from imaging.pixels.dq import DQ
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 SIZE, SKY, READ_NOISE = 256, 2800.0, 5.0
 READOUT = camera.readout(8)
@@ -21,7 +23,7 @@ class Scene:
 
     def __init__(self, seed, seeing):
         rng = np.random.default_rng(seed)
-        fwhm = seeing / camera.PIXEL_SCALE
+        fwhm = seeing / camera.pixel_scale
         y, x = np.mgrid[:SIZE, :SIZE]
         self.stars = np.zeros((SIZE, SIZE))
         alpha = fwhm / (2 * np.sqrt(2 ** (1 / 3.5) - 1))

@@ -10,7 +10,9 @@ from imaging.detrend.prepare import prepare
 from imaging.errors import FrameError, MissingCalibrationError
 from imaging.io.raw_file import open_raw
 from imaging.pixels.dq import DQ
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 
 @dataclass
@@ -103,7 +105,7 @@ def test_variance_is_the_scatter_of_simulated_frames(write_raw, calibrations, fa
     rng = np.random.default_rng(3)
     shape, light, pedestal, response = (300, 300), 900.0, 400.0, 0.8
     gain, read_noise = camera.gain(8), camera.read_noise(8)
-    c1, c2, c3 = camera.NONLINEARITY
+    c1, c2, c3 = camera.nonlinearity
     true = rng.poisson(light, shape) + pedestal + rng.normal(0, read_noise, shape)
     true -= (c1 - 1) * true + c2 * true**2 + c3 * true**3
     path = write_raw(data=np.round(true / gain).astype(np.int32)[np.newaxis])

@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as hnp
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.frames.facts import facts_from_headers
 from imaging.pixels.dq import DQ
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 CARDS = {
     "INSTRUME": "F2", "OBJECT": "X", "OBSTYPE": "OBJECT", "EXPTIME": 120.0, "COADDS": 1, "LNRS": 8,
@@ -106,7 +108,7 @@ def test_derivative_for_all_of_the_noise_would_be_wrong(expose):
     """The choice that `prepare` makes, against the alternative, where the two differ most."""
     frame = expose(110000.0, 1, shape=(300, 300))[0]
     sci, var, _ = prepare(frame.adu, frame.facts, pedestal=65.0)
-    c1, c2, c3 = camera.NONLINEARITY
+    c1, c2, c3 = camera.nonlinearity
     n = frame.adu * frame.facts.gain
     other = (var - 25 + n - sci) * (c1 + 2 * c2 * n + 3 * c3 * n * n) ** 2
     assert sci.var() / var.mean() == pytest.approx(1, abs=0.015)

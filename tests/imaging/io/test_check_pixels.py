@@ -16,7 +16,9 @@ from raw_forms import WriteRaw
 from imaging.errors import FrameError
 from imaging.frames.find_files import CheckParameters
 from imaging.io.raw_file import check_pixels, open_raw
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 LIMIT = camera.saturation_adu(8)
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from imaging.pixels.noise import NoiseModel, measure_pedestal
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 
 def electrons(frames):
@@ -96,7 +98,7 @@ def test_rounding_adds_a_twelfth_of_the_gain_squared(expose):
 @pytest.mark.parametrize("linearised", [False, True])
 def test_variance_is_shot_noise_above_the_pedestal_and_the_floor(linearised):
     level = np.array([[-50.0, 65.0, 165.0, 90000.0]], np.float32)
-    got = NoiseModel(6.0, 1.11, pedestal=65.0, nonlinearity=camera.NONLINEARITY).variance(
+    got = NoiseModel(6.0, 1.11, pedestal=65.0, nonlinearity=camera.nonlinearity).variance(
         level, linearised=linearised
     )
     floor = 36 + 1.11**2 / 12

@@ -15,11 +15,13 @@ from imaging.frames.facts import FrameFacts
 from imaging.header import Header
 from imaging.registration.align import AlignInput, AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine, celestial_header
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
 from imaging.sources.detect import CATALOGUE, Flag, detect
 
+camera = NightParameters().camera
+
 SHAPE = (1000, 1000)
-SCALE = camera.PIXEL_SCALE
+SCALE = camera.pixel_scale
 
 
 def facts(name, p=0.0, q=0.0, inport=3):

@@ -12,12 +12,14 @@ from imaging.header import Header
 from imaging.registration.align import AlignParameters, align, output_grid
 from imaging.registration.geometry import Affine
 from imaging.registration.priors import prior_from_telescope, prior_from_wcs
-from imaging.simulator import camera
+from imaging.simulator.parameters import NightParameters
 from imaging.sources.detect import Flag
 from tests.imaging.registration.test_align import DITHER, Sky, header
 
+camera = NightParameters().camera
+
 CENTRE = 499.5
-SCALE = camera.PIXEL_SCALE
+SCALE = camera.pixel_scale
 
 
 def turned_header(p, q, degrees, error=(0.0, 0.0)):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaging.simulator import camera
 from imaging.simulator import detector as d
 from imaging.simulator.parameters import NightParameters
+
+camera = NightParameters().camera
 
 SIZE = 128
 NO_HITS = (np.empty(0, np.int64), np.empty(0))
@@ -25,21 +26,22 @@ def _plain(*, dark: float = 0.0, offset: float = 0.0, response: float = 1.0) -> 
 def _expose(array: d.Detector, level: float, **more) -> np.ndarray:
     options = {"exposure_time": 1.0, "read_pairs": 1, "coadds": 1, "key": 11, "hits": NO_HITS} | more
     scene = options.pop("scene", np.zeros((SIZE, SIZE), np.float32))
-    return d.expose(array, d.Light(level), scene=scene, **options)
+    return d.expose(array, d.Light(level), camera=camera, scene=scene, **options)
 
 
-@given(st.floats(-3000.0, 1.0 * camera.WELL_DEPTH))
+@given(st.floats(-3000.0, 1.0 * camera.well_depth))
 def test_delinearise_is_the_exact_inverse_of_the_cubic(electrons: float) -> None:
-    c1, c2, c3 = camera.NONLINEARITY
-    n = d.delinearise(electrons)
+    c1, c2, c3 = camera.nonlinearity
+    n = d.delinearise(electrons, *camera.nonlinearity)
     assert ((c3 * n + c2) * n + c1) * n == pytest.approx(electrons, abs=1e-7)
 
 
 def test_the_array_clips_at_its_well_and_a_blown_core_reads_low() -> None:
-    saturated = camera.WELL_DEPTH
-    assert d.report(1.3 * saturated) == d.CLIP > saturated
-    assert d.report(20 * saturated) == d.BLOWN_LEVEL < 0.5 * saturated
-    levels = [d.report(x) for x in np.linspace(0, 2 * saturated, 300)]
+    saturated = camera.well_depth
+    well, numbers = d.Well.of(camera), d.array_numbers(camera)
+    assert d.report(1.3 * saturated, numbers) == well.clip > saturated
+    assert d.report(20 * saturated, numbers) == well.blown_level < 0.5 * saturated
+    levels = [d.report(x, numbers) for x in np.linspace(0, 2 * saturated, 300)]
     assert (np.diff(levels) >= 0).all()
 
 
@@ -49,14 +51,16 @@ def test_noise_of_a_flat_frame_is_shot_read_and_rounding_noise(read_pairs: int, 
     mean, pedestal = 2900.0, 65.0
     adu = _expose(_plain(offset=pedestal), mean, read_pairs=read_pairs, coadds=coadds)
     electrons = adu * camera.gain(read_pairs)
-    slope = 1 / (d.delinearise(mean + 0.5) - d.delinearise(mean - 0.5))
+    slope = 1 / (
+        d.delinearise(mean + 0.5, *camera.nonlinearity) - d.delinearise(mean - 0.5, *camera.nonlinearity)
+    )
     expected = (
         coadds * mean / slope**2
         + camera.read_noise(read_pairs, coadds) ** 2
         + camera.gain(read_pairs) ** 2 / 12
     )
     assert electrons.var() == pytest.approx(expected, rel=5 * np.sqrt(2 / SIZE**2))
-    level = coadds * d.delinearise(mean + pedestal)
+    level = coadds * d.delinearise(mean + pedestal, *camera.nonlinearity)
     assert electrons.mean() == pytest.approx(level, abs=5 * np.sqrt(expected) / SIZE)
 
 
@@ -65,12 +69,14 @@ def test_the_pedestal_has_no_shot_noise_and_reads_may_be_negative() -> None:
     lifted = _expose(_plain(offset=65.0), 0.0)
     assert dark.min() < 0
     assert lifted.std() == pytest.approx(dark.std(), rel=0.02)
-    assert (lifted - dark).mean() * camera.gain(1) == pytest.approx(d.delinearise(65.0), abs=0.1)
+    assert (lifted - dark).mean() * camera.gain(1) == pytest.approx(
+        d.delinearise(65.0, *camera.nonlinearity), abs=0.1
+    )
 
 
 def test_response_multiplies_light_but_not_dark_current() -> None:
     adu = _expose(_plain(dark=500.0, response=0.5), 1000.0)
-    assert adu.mean() * camera.gain(1) == pytest.approx(d.delinearise(1000.0), abs=1.5)
+    assert adu.mean() * camera.gain(1) == pytest.approx(d.delinearise(1000.0, *camera.nonlinearity), abs=1.5)
 
 
 def test_a_cosmic_ray_adds_its_electrons_to_its_pixels_alone() -> None:

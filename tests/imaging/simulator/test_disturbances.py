@@ -13,7 +13,6 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from imaging.simulator import camera
 from imaging.simulator.detector import make_detector
 from imaging.simulator.disturbances.affected import Affected
 from imaging.simulator.disturbances.drawn import course
@@ -26,6 +25,8 @@ from imaging.simulator.parameters import NightParameters
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.star_field import make_sources, pixel_position
 from imaging.simulator.truth import FrameTruth
+
+camera = NightParameters().camera
 
 CALM: dict[str, Any] = {
     "size": 256, "seed": 5, "band": "J", "n_science": 4, "n_darks": 0, "n_short_darks": 0, "n_lamp_on": 0,
@@ -99,7 +100,7 @@ def test_channels_and_rows_are_offset_by_the_pattern(calm: list[NDArray[np.float
         pattern = truth.affected(frame).pattern
         assert pattern is not None
         after = fits.getdata(tmp_path / frame.file, 1)[0] * camera.gain(frame.read_pairs)
-        dark_edge = before < 0.3 * camera.WELL_DEPTH
+        dark_edge = before < 0.3 * camera.well_depth
         assert np.std((after - before - pattern)[dark_edge]) < 3.0
         assert len(np.unique(pattern[0])) == 8
 
@@ -186,7 +187,7 @@ def test_a_turned_field_says_so_in_its_headers(tmp_path: Path) -> None:
             header["RADESYS"] = header.pop("RADECSYS")
             found = WCS(header).celestial.all_world2pix(stars["ra"], stars["dec"], 0)
         assert frame.pointing is not None
-        true = pixel_position(stars, frame.pointing, 256, frame.disturbance.rotation)
+        true = pixel_position(stars, frame.pointing, 256, NightParameters().axes, frame.disturbance.rotation)
         assert np.abs(np.subtract(found, true)).max() < 0.02
 
 

@@ -22,7 +22,8 @@ from imaging.simulator.floor.best_stack import (
 )
 from imaging.simulator.floor.score_floor import expected_scatter, of_frames, scaled_lights, score_floor
 from imaging.simulator.floor.star_fluxes import linear_limit
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.stack_model import Grid, StackProduct
 from imaging.simulator.star_field import FIELD, pixel_position
@@ -53,7 +54,7 @@ def _wcs(origin: tuple[float, float]) -> WCS:
 def grid(truth: NightTruth) -> Grid:
     centre = truth.science[1].field_centre
     assert centre is not None
-    return Grid((centre[0] + PAD, centre[1] + PAD))
+    return Grid((centre[0] + PAD, centre[1] + PAD), NightParameters().axes)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_frames_are_placed_where_their_stars_are(truth: NightTruth, grid: Grid) 
     stars = truth.sources[truth.sources["kind"] == "bright"]
     for frame in truth.science:
         assert frame.pointing is not None
-        x, y = pixel_position(stars, frame.pointing, SIZE, frame.disturbance.rotation)
+        x, y = pixel_position(stars, frame.pointing, SIZE, NightParameters().axes, frame.disturbance.rotation)
         marked = np.zeros((SIZE, SIZE), np.float32)
         for i, (column, row) in enumerate(zip(x, y, strict=True)):
             if 2 < column < SIZE - 3 and 2 < row < SIZE - 3:

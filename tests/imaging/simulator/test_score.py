@@ -28,7 +28,7 @@ def dark(small_night: tuple[Path, NightTruth]) -> Planes:
     """A dark with the noise that its truth allows, and a matching VAR."""
     _, truth = small_night
     planes = truth.plane("DARK"), truth.plane("OFFSET"), truth.plane("RESPONSE")
-    _, var = stack_level(planes, truth.of_role("dark"))
+    _, var = stack_level(planes, truth.of_role("dark"), truth.parameters.camera)
     level = planes[1] + planes[0] * 120.0
     sci = level + np.random.default_rng(1).normal(size=level.shape) * np.sqrt(var)
     return sci.astype(np.float32), var, np.zeros(sci.shape, np.uint16)
@@ -38,7 +38,11 @@ def dark(small_night: tuple[Path, NightTruth]) -> Planes:
 def flat(small_night: tuple[Path, NightTruth]) -> Planes:
     """A flat with the noise of its lamps, normalised."""
     _, truth = small_night
-    levels = flat_level((truth.plane("DARK"), truth.plane("OFFSET"), truth.plane("RESPONSE")), truth.frames)
+    levels = flat_level(
+        (truth.plane("DARK"), truth.plane("OFFSET"), truth.plane("RESPONSE")),
+        truth.frames,
+        truth.parameters.camera,
+    )
     assert levels is not None
     norm = np.median(levels[0][truth.plane("ILLUMINATED")])
     noise = np.random.default_rng(2).normal(size=levels[0].shape) * np.sqrt(levels[1]) / norm

@@ -13,7 +13,8 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
 from imaging.errors import FrameError
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.score_stack import score_registration, score_stack
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.stack_model import Grid, StackProduct, model_stack, noise_floor, read_stack, similarity
@@ -44,9 +45,9 @@ def perfect(truth: NightTruth) -> StackProduct:
     assert reference.field_centre is not None
     origin = reference.field_centre[0] + PAD, reference.field_centre[1] + PAD
     shape = (SIZE + 2 * PAD, SIZE + 2 * PAD)
-    floor, count = noise_floor(truth, frames, Grid(origin), shape)
+    floor, count = noise_floor(truth, frames, Grid(origin, NightParameters().axes), shape)
     var = floor * (1 + 1 / (len(frames) - 1))
-    sci = model_stack(truth, frames, Grid(origin), shape)
+    sci = model_stack(truth, frames, Grid(origin, NightParameters().axes), shape)
     sci = sci + np.random.default_rng(6).normal(size=shape).astype(np.float32) * np.sqrt(var)
     mappings = {
         f.root: np.subtract(reference.field_centre, f.field_centre)

@@ -19,13 +19,15 @@ from pydantic import ValidationError
 
 from imaging.errors import FrameError
 from imaging.frames.facts import FrameFacts, facts_from_headers
-from imaging.simulator import camera
 from imaging.simulator.detector import make_detector
 from imaging.simulator.observing_plan import plan_night
-from imaging.simulator.parameters import BANDS, SKY_SCALE, NightParameters
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.f2_nights import BANDS, SKY_SCALE
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.star_field import make_sources, pixel_position
 from imaging.simulator.truth import NightTruth, load_truth, write_truth
+
+camera = NightParameters().camera
 
 TUTORIAL = {
     "science": [f"S20131121S{n:04d}" for n in range(75, 84)],
@@ -117,7 +119,7 @@ def test_offsets_and_wcs_follow_the_telescope(small_night: tuple[Path, NightTrut
         assert header["CD1_2"] == header["CD2_1"] == pytest.approx(4.97778e-5, rel=1e-5)
         assert frame.pointing == pytest.approx((facts.poffset, facts.qoffset), abs=0.6)
         x, y = WCS(header).celestial.all_world2pix(stars["ra"], stars["dec"], 0)
-        tx, ty = pixel_position(stars, frame.pointing, 256)
+        tx, ty = pixel_position(stars, frame.pointing, 256, NightParameters().axes)
         off = np.hypot(np.median(x - tx), np.median(y - ty)) * SKY_SCALE
         assert off == pytest.approx(np.hypot(*frame.wcs_error), abs=0.02)
         if frame.number == truth.parameters.stale_wcs:
@@ -198,7 +200,7 @@ def test_stars_are_at_their_true_positions(small_night: tuple[Path, NightTruth])
     for frame in truth.science[:3]:
         electrons = fits.getdata(out / frame.file, 1)[0] * camera.gain(8)
         level = np.median(electrons)
-        x, y = pixel_position(bright, frame.pointing, 256)
+        x, y = pixel_position(bright, frame.pointing, 256, NightParameters().axes)
         inside = (x > 6) & (x < 249) & (y > 6) & (y < 249)
         peaks = [electrons[round(b) - 1 : round(b) + 2, round(a) - 1 : round(a) + 2].max() for a, b in
                  zip(x[inside], y[inside], strict=True)]  # fmt: skip
@@ -284,7 +286,7 @@ def test_k_flats_are_lamp_offs_with_darks_of_their_exposure(tmp_path: Path) -> N
 @pytest.mark.parametrize("band", list(BANDS))
 def test_levels_of_every_band_stay_linear(band: str) -> None:
     p = NightParameters(band=band)
-    limit = camera.LINEAR_FRACTION * camera.WELL_DEPTH
+    limit = camera.linear_fraction * camera.well_depth
     assert 500 < p.sky_rate * p.exposure_time < 0.3 * limit
     assert 5000 < (p.defaults.lamp + p.defaults.thermal) * p.flat_exposure < 0.5 * limit
 

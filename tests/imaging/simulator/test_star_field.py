@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from moffat import moffat_enclosed
 
 from imaging.simulator import star_field as s
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
+from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.f2_nights import SKY_SCALE
 
 
 @given(st.floats(49.5, 50.5), st.floats(49.5, 50.5), st.floats(2.5, 6.0))
@@ -51,7 +52,9 @@ def test_a_galaxy_keeps_its_flux_and_half_light_radius() -> None:
     catalogue["half_light"], catalogue["axis_ratio"], catalogue["flux"] = 4.0, 1.0, 1e4
     plane = np.zeros((256, 256), np.float32)
     centre = np.array([128.0])
-    s.render_at(plane, catalogue, centre, centre, fwhm=1.8, beta=3.5, exposure_time=120.0)
+    s.render_at(
+        plane, catalogue, centre, centre, axes=NightParameters().axes, fwhm=1.8, beta=3.5, exposure_time=120.0
+    )
     y, x = np.indices(plane.shape)
     r = np.hypot(x - 128, y - 128)
     assert plane.sum(dtype=float) == pytest.approx(1e4, rel=0.01)
@@ -71,8 +74,8 @@ def test_the_projection_is_the_one_of_astropy(xi: float, eta: float) -> None:
 
 def test_offsets_move_the_field_as_the_real_instrument_does() -> None:
     catalogue = s.make_sources(NightParameters(size=256))
-    x0, y0 = s.pixel_position(catalogue, (0.0, 0.0), 256)
-    x1, y1 = s.pixel_position(catalogue, (5.0, -3.0), 256)
+    x0, y0 = s.pixel_position(catalogue, (0.0, 0.0), 256, NightParameters().axes)
+    x1, y1 = s.pixel_position(catalogue, (5.0, -3.0), 256, NightParameters().axes)
     assert x1 - x0 == pytest.approx(np.full(len(x0), 3.0 / SKY_SCALE))  # x = -QOFFSET / scale
     assert y1 - y0 == pytest.approx(np.full(len(x0), -5.0 / SKY_SCALE))  # y = -POFFSET / scale
 
@@ -86,10 +89,10 @@ def test_bright_stars_lie_in_every_dithered_frame_and_apart(size: int) -> None:
     step = parameters.dither_step
     seen = np.ones(len(bright), bool)
     for offset in ((step, step), (-step, -step), (step, -step), (-step, step)):
-        x, y = s.pixel_position(bright, offset, size)
+        x, y = s.pixel_position(bright, offset, size, NightParameters().axes)
         seen &= (x > 5) & (y > 5) & (x < size - 6) & (y < size - 6)
     assert seen.mean() > 0.9
-    x, y = s.pixel_position(bright, (0.0, 0.0), size)
+    x, y = s.pixel_position(bright, (0.0, 0.0), size, NightParameters().axes)
     distance = np.hypot(x[:, None] - x, y[:, None] - y)[~np.eye(len(x), dtype=bool)]
     assert np.median(distance) > 10 * parameters.fwhm
     assert len(catalogue) == sum(parameters.source_counts())

@@ -12,7 +12,7 @@ from imaging.sky.subtract import LAYOUT, SkyInput, SkyParameters, subtract_sky
 SIZE, LEVEL, FRAMES = 512, 5400.0, 7
 
 
-def frames(folder, rng, *, tilt=0.0, rows=0.0, probe=None):
+def frames(folder, rng, *, tilt=0.0, rows=0.0, probe=None, repeating=0.0):
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE
     made = []
     for i in range(FRAMES):
@@ -22,6 +22,7 @@ def frames(folder, rng, *, tilt=0.0, rows=0.0, probe=None):
             beyond = np.hypot(x - 0.4, y - 0.6) - 0.09
             light = np.where(beyond < 0, 0.65 * light, light * (1 + 0.03 * np.exp(-beyond / 0.054)))
         sci = light + np.sqrt(light) * rng.standard_normal(x.shape) + rows * rng.standard_normal((SIZE, 1))
+        sci = sci + mirrored(repeating * rng.standard_normal((2, 2, 8)))
         planes = {
             "sci": sci.astype(np.float32), "var": light.astype(np.float32), "dq": np.zeros(x.shape, np.uint16)
         }  # fmt: skip
@@ -34,6 +35,13 @@ def frames(folder, rng, *, tilt=0.0, rows=0.0, probe=None):
             )
         )
     return made
+
+
+def mirrored(offsets):
+    """Return a plane with offsets (upper, right, phase) that repeat, counted from each quadrant's own edge."""
+    half = np.tile(offsets, SIZE // 2 // offsets.shape[2])
+    lines = [np.concatenate([half[upper, 0], half[upper, 1, ::-1]]) for upper in (0, 1)]
+    return np.repeat(lines, SIZE // 2, axis=0)
 
 
 def subtracted(folder, inputs, parameters=None, **options):
@@ -66,6 +74,24 @@ def test_rows_are_removed_only_where_they_have_offsets(tmp_path):
     assert np.median([m.row_rms for m in metrics]) == pytest.approx(8, rel=0.3)
     left = [one.rows("sci").mean(axis=1) - one.rows("sci").mean() for one in done.values()]
     assert np.std(left) < 4
+
+
+def test_offsets_that_repeat_in_each_quadrant_are_removed(tmp_path):
+    _, calm = subtracted(tmp_path / "calm", frames(tmp_path / "c", np.random.default_rng(5)), period=8)
+    assert not any(m.periodic_rms for m in calm)
+    inputs = frames(tmp_path / "p", np.random.default_rng(5), repeating=10.0)
+    done, metrics = subtracted(tmp_path / "with", inputs, period=8)
+    left, other = subtracted(tmp_path / "without", inputs)
+    assert np.median([m.periodic_rms for m in metrics]) == pytest.approx(10, rel=0.2)
+    assert not any(m.periodic_rms for m in other)
+
+    def remaining(planes):
+        quadrants = np.stack([one.rows("sci")[: SIZE // 2, : SIZE // 2] for one in planes.values()])
+        return float(quadrants.reshape(len(quadrants), -1, 8).mean(axis=1).std(axis=1).mean())
+
+    assert remaining(done) < 1.0 < 0.1 * remaining(left)
+    off, _ = subtracted(tmp_path / "off", inputs, SkyParameters(patterns=False), period=8)
+    assert remaining(off) == pytest.approx(remaining(left), rel=0.05)
 
 
 def test_a_probe_is_flagged_in_its_frame_and_serves_no_other(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imaging.sky.patterns import find_layout, row_pattern
+from imaging.sky.patterns import find_layout, periodic_pattern, row_pattern
 
 ROWS, PIXELS, NOISE = 1024, 900, 70.0
 
@@ -57,3 +57,37 @@ def test_each_quadrant_has_its_own_direction(turned):
 def test_noise_has_no_layout():
     rng = np.random.default_rng(5)
     assert find_layout([2 * rng.standard_normal((32, 32)) for _ in range(5)], 32) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rms", [0.0, 4.0])
+def test_offsets_that_repeat_are_found_where_they_are_significant(seed, rms):
+    rng = np.random.default_rng(seed)
+    true = rms * rng.standard_normal((4, 8))
+    true -= true.mean(axis=1, keepdims=True)
+    noise = NOISE / np.sqrt(2048) * rng.standard_normal((4, 8))
+    counts = np.full((4, 8), 2048)
+    offsets, found = periodic_pattern(true + 30 + noise, counts, NOISE, 9)  # a level of 30 is the sky's
+    assert found == pytest.approx(np.std(true), rel=0.3)
+    assert np.abs(offsets.mean(axis=1)).max() < 0.1
+    assert np.std(true - offsets) < (0.6 * rms if rms else 1e-12)
+
+
+def test_a_quadrant_without_a_pattern_is_left_alone():
+    rng = np.random.default_rng(4)
+    true = 20 * rng.standard_normal((4, 8)) * np.array([[1], [0], [1], [1]])
+    noise = NOISE / np.sqrt(2048) * rng.standard_normal((4, 8))
+    offsets, _ = periodic_pattern(true + noise, np.full((4, 8), 2048), NOISE, 9)
+    assert np.std(offsets[1]) < np.std(noise[1])
+    assert np.std(offsets[0]) > 10
+
+
+def test_columns_without_values_have_no_offset():
+    seen, counts = np.full((4, 8), 5.0), np.full((4, 8), 2048)
+    seen[:, ::2] = -5.0
+    seen[2, 3], counts[2, 3] = 1e6, 0
+    offsets, _ = periodic_pattern(seen, counts, NOISE, 9)
+    assert offsets[2, 3] == 0
+    assert np.abs(offsets).max() < 10
+    blind, rms = periodic_pattern(seen, np.where(np.arange(8) < 5, 0, counts), NOISE, 9)
+    assert (rms, blind.any()) == (0.0, False)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from imaging.parameters import StepParameters
-from imaging.simulator.camera import SHAPE
 from nirflow.console.tables import Column, cell, print_json, print_table
 
 
@@ -46,7 +45,7 @@ def test_json_holds_models_dates_sets_and_paths_and_refuses_nan(capsys: pytest.C
             "d": date(2013, 11, 21),
             "s": frozenset({"b", "a"}),
             "p": Path("x"),
-            "t": SHAPE,
+            "t": (2048, 2048),
         }
     )
     reported = json.loads(capsys.readouterr().out)

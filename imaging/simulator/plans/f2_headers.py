@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import numpy as np
 from astropy.io import fits
 
-from imaging.simulator.parameters import SKY_SCALE, NightParameters
-from imaging.simulator.star_field import FIELD
+from imaging.simulator.plans.field import FIELD
+from imaging.simulator.plans.frame import DARKS, Card, PlannedFrame, Written, on_sky
+from imaging.simulator.plans.plan_model import Headers, Plan
 
-Role = Literal["science", "dark", "short_dark", "flat_dark", "lamp_on", "lamp_off"]
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 #: Names of the read modes by their read pairs.
 _READ_MODES = {1: "Bright", 4: "Medium", 6: "Dark", 8: "Dark"}
@@ -21,30 +19,7 @@ _READ_MODES = {1: "Bright", 4: "Medium", 6: "Dark", 8: "Dark"}
 _LAMP = "IRhigh"
 
 
-@dataclass(frozen=True)
-class PlannedFrame:
-    """One exposure of the night's plan."""
-
-    root: str  #: S20131121S0075
-    role: Role
-    number: int  #: index in its set
-    started: datetime
-    exposure_time: float  #: s, of one coadd
-    read_pairs: int
-    coadds: int
-    offset: tuple[float, float] = (0.0, 0.0)  #: commanded (P, Q), arcsec
-    wcs: tuple[float, float] = (0.0, 0.0)  #: (P, Q) according to the WCS, arcsec
-    rotation: float = 0.0  #: position angle of the field, deg
-
-
-def on_sky(offset: tuple[float, float], rotation: float) -> tuple[float, float]:
-    """Return an offset (P, Q) as offsets East and North; P and Q turn with the field's position angle, deg."""
-    p, q = offset
-    c, s = math.cos(math.radians(rotation)), math.sin(math.radians(rotation))
-    return p * c + q * s, q * c - p * s
-
-
-def raw_headers(parameters: NightParameters, frame: PlannedFrame) -> tuple[fits.Header, fits.Header]:
+def raw_headers(plan: Plan, parameters: Written, frame: PlannedFrame) -> Headers:
     """Return the primary header and the header of the image extension of one raw frame.
 
     The world coordinate system is like that of real files: x runs North and y runs East where the position angle
@@ -62,15 +37,12 @@ def raw_headers(parameters: NightParameters, frame: PlannedFrame) -> tuple[fits.
     ):
         for keyword, value, comment in cards:
             primary[keyword] = (value, comment)
-    return primary, _extension(frame, parameters.size)
+    return primary, _extension(frame, parameters.size, parameters.camera.axes.scale)
 
 
-_Card = tuple[str, object, str]
-
-
-def _identity(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]:
+def _identity(parameters: Written, frame: PlannedFrame) -> list[Card]:
     day, number = frame.root[1:9], int(frame.root[10:])
-    dark = frame.role in ("dark", "short_dark", "flat_dark")
+    dark = frame.role in DARKS
     if frame.role == "science":
         program = f"GS-{day[:4]}B-Q-15"
         observation, label = f"{program}-39", f"{program}-39-{frame.number + 1:03d}"
@@ -104,7 +76,7 @@ def _identity(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]:
     ]
 
 
-def _telescope(frame: PlannedFrame) -> list[_Card]:
+def _telescope(frame: PlannedFrame) -> list[Card]:
     science = frame.role == "science"
     ra, dec = FIELD if science else (0.0, 0.0)
     p, q = frame.offset
@@ -158,8 +130,8 @@ def _telescope(frame: PlannedFrame) -> list[_Card]:
     ]
 
 
-def _instrument(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]:
-    dark = frame.role in ("dark", "short_dark", "flat_dark")
+def _instrument(parameters: Written, frame: PlannedFrame) -> list[Card]:
+    dark = frame.role in DARKS
     filter_id = "DK_G0807" if dark else parameters.defaults.filter_id
     return [
         ("PREIMAGE", False, "Pre-imaging for MOS"),
@@ -170,7 +142,7 @@ def _instrument(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]
         ("EXPTIME", frame.exposure_time, "Exposure time in seconds"),
         ("GAIN", 4.44, "Detector gain of one read [e-/ADU]"),
         ("RDNOISE", 0.0, "Detector read noise"),
-        ("PIXSCALE", SKY_SCALE, "Pixel scale in arcsec/pixel"),
+        ("PIXSCALE", parameters.camera.axes.scale, "Pixel scale in arcsec/pixel"),
         ("GRORDER", 0, "Grism order"),
         ("GRWLEN", 0.0, "Grism wavelength"),
         ("WAVELENG", parameters.defaults.wavelength, "Effective wavelength [Angstrom]"),
@@ -191,7 +163,7 @@ def _instrument(parameters: NightParameters, frame: PlannedFrame) -> list[_Card]
     ]
 
 
-def _calibration_unit(frame: PlannedFrame) -> list[_Card]:
+def _calibration_unit(frame: PlannedFrame) -> list[Card]:
     if frame.role not in ("lamp_on", "lamp_off"):
         return []
     return [
@@ -202,7 +174,7 @@ def _calibration_unit(frame: PlannedFrame) -> list[_Card]:
     ]
 
 
-def _time(frame: PlannedFrame) -> list[_Card]:
+def _time(frame: PlannedFrame) -> list[Card]:
     day, clock = frame.started.date().isoformat(), f"{frame.started:%H:%M:%S}.0"
     # The real UTEND was late by the overhead before December 2015.
     ended = frame.started + timedelta(seconds=math.ceil(frame.exposure_time * frame.coadds) + 1)
@@ -220,10 +192,10 @@ def _time(frame: PlannedFrame) -> list[_Card]:
     ]
 
 
-def _extension(frame: PlannedFrame, size: int) -> fits.Header:
+def _extension(frame: PlannedFrame, size: int, scale: float) -> fits.Header:
     ra, dec = FIELD
     east, north = on_sky(frame.wcs, frame.rotation)
-    step = SKY_SCALE / 3600.0
+    step = scale / 3600.0
     c, s = step * math.cos(math.radians(frame.rotation)), step * math.sin(math.radians(frame.rotation))
     header = fits.Header()
     for keyword, value in (
