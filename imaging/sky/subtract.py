@@ -32,7 +32,6 @@ from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
-from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
 from imaging.sky.choice import SkyParameters as SkyParameters
@@ -41,7 +40,7 @@ from imaging.sky.extended.frame_mesh import MESH, measure_mesh, mesh_shape
 from imaging.sky.flatten import Flattening, Measured, flatten
 from imaging.sky.levels import LEVEL_REMEDY, level_problem
 from imaging.sky.residual import Residual, measure_background
-from imaging.sky.starlight.frame_light import LIGHT, PlanesWithoutLight
+from imaging.sky.starlight.frame_light import PlanesWithoutLight, give_back
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 4
@@ -360,7 +359,7 @@ def _take_residual(
         block_kernels.subtract_plane(sci, dq, left.constant, left.slope_x, left.slope_y)
     elif kind != "none":
         _log.warning("%s: too few usable pixels to fit the residual background", frame.name)
-    starlight = _give_back(frame, sci, dq, mask)
+    starlight = None if frame.light is None else give_back(frame.light, sci, dq, mask)
     if fitted or starlight is not None:
         writer.write("sci", slice(0, len(sci)), sci)
     if MESH in writer:
@@ -387,18 +386,3 @@ def _take_residual(
         behind_sources=int(flagged[0]),
         without_sky=int(flagged[1]),
     )
-
-
-def _give_back(
-    frame: SkyInput, sci: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8] | None
-) -> float | None:
-    """Add the light of stars that was kept out of the sky to a frame, in place; return its mean outside the mask."""
-    if frame.light is None:
-        return None
-    light = frame.light.rows(LIGHT)
-    seen = (dq & np.uint16(DQ.NO_DATA)) == 0
-    sci[seen] += light[seen]
-    empty = (dq & np.uint16(UNUSABLE)) == 0
-    if mask is not None:
-        empty &= mask == 0
-    return float(light[empty].mean(dtype=np.float64)) if empty.any() else 0.0

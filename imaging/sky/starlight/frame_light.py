@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.planes import Planes
+from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Name of the plane with a frame's starlight, float32, electrons, 0 in its mask.
 LIGHT: Final = "light"
@@ -88,3 +89,33 @@ class PlanesWithoutLight(Planes):
         if name == "sci":
             out -= self._light.every(LIGHT, step, first)
         return out
+
+
+def give_back(
+    light: Planes, sci: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8] | None
+) -> float:
+    """Add the light that was kept out of the sky to a sky-subtracted frame.
+
+    Parameters
+    ----------
+    light
+        Planes with the frame's starlight.
+    sci
+        The frame, (ny, nx), electrons; changed where it has data.
+    dq
+        Its data quality.
+    mask
+        1 on its sources; None: nothing is masked.
+
+    Returns
+    -------
+    float
+        Mean of the light on its usable pixels outside the mask, electrons.
+    """
+    added = light.rows(LIGHT)
+    seen = (dq & np.uint16(DQ.NO_DATA)) == 0
+    sci[seen] += added[seen]
+    empty = (dq & np.uint16(UNUSABLE)) == 0
+    if mask is not None:
+        empty &= mask == 0
+    return float(added[empty].mean(dtype=np.float64)) if empty.any() else 0.0
