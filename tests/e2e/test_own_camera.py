@@ -12,10 +12,12 @@ from astropy.io import fits
 from night_lab import Lab, Run
 from own_cameras import OVERSCAN, OWL, PEDESTAL, night_of, one_hdu, tables, twin_table, two_arrays
 
+from calib_store.curation.ingredients import ingredients
 from imaging.frames.find_files import CheckParameters
 from imaging.io.examine import examine
 from imaging.products.product_file import read_table
 from imaging.simulator.truth import NightTruth
+from nirflow.commands.check import _compared
 
 
 def stars_of(run: Run) -> np.ndarray:
@@ -39,12 +41,23 @@ def owl(new_lab: Callable[..., Lab], night: NightTruth, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module")
-def twin(new_lab: Callable[..., Lab], night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def twin_table_path(night: NightTruth, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return twin_table(384, tmp_path_factory.mktemp("table"))
+
+
+@pytest.fixture(scope="module")
+def twin_lab(new_lab: Callable[..., Lab]) -> Lab:
+    return new_lab()
+
+
+@pytest.fixture(scope="module")
+def twin(
+    twin_lab: Lab, twin_table_path: Path, night: NightTruth, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     base = tmp_path_factory.mktemp("twin")
     folder = night_of(list(night.folder.parent.glob("*.fits")), base / "night", two_arrays, "Twin")
-    lab = new_lab()
-    with tables(twin_table(lab.shape[0], base)):
-        return lab.reduce(folder, steps={"check": {"shape": "detector"}})
+    with tables(twin_table_path):
+        return twin_lab.reduce(folder, steps={"check": {"shape": "detector"}})
 
 
 @pytest.mark.parametrize("camera", ["owl", "twin"])
@@ -106,3 +119,13 @@ def test_a_compressed_frame_is_examined_by_its_headers_like_the_plain_one(
             assert first.facts == second.facts
             assert first.usable
             assert second.usable
+
+
+def test_ccdproc_agrees_for_assembled_frames(twin_lab: Lab, twin: Run, twin_table_path: Path) -> None:
+    with tables(twin_table_path):
+        store = twin_lab.store()
+        made_of = ingredients(store, store.get(twin.product("image").uuid))
+        found = _compared(store, made_of, made_of.frames[0])
+    assert isinstance(found, list)
+    assert [(one.plane, one.unexplained) for one in found] == [("SCI", 0), ("VAR", 0), ("DQ", 0)]
+    assert found[0].left_rms < 1e-3
