@@ -173,7 +173,8 @@ def test_offsets_are_not_flipped_with_some_facts() -> None:
 def test_a_wheel_of_the_first_instrument_that_did_not_answer() -> None:
     cards = {
         "INSTRUME": "F2", "OBSTYPE": "OBJECT", "FILTER1": "Get Timed Out?", "FILTER2": "Open", "LNRS": 1,
-        "EXPTIME": 20.0, "COADDS": 1, "DATE-OBS": "2022-10-20", "UTSTART": "04:11:28.2", "GRISM": "Open", "MOSPOS": "Open",
+        "EXPTIME": 20.0, "COADDS": 1, "DATE-OBS": "2022-10-20", "UTSTART": "04:11:28.2", "GRISM": "Open",
+        "MOSPOS": "Open",
     }  # fmt: skip
     with pytest.raises(FrameError, match=r"FILTER1 = 'Get Timed Out\?', expected the name of a filter"):
         facts_from_headers(cards, {}, name="S20221020S0034.fits")
