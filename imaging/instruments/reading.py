@@ -20,6 +20,8 @@ from imaging.kinds import FrameKind
 
 #: What a published bad pixel mask of an observatory may lack in its header.
 _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
+#: Keyword of the section in our products, whose headers may lack those of the raw frames.
+_OF_A_PRODUCT: Final = "DETSEC"
 #: Facts that only frames of the sky need.
 _POINTING: Final = ("poffset", "qoffset", "pa", "inport")
 
@@ -164,7 +166,7 @@ def value_of(
         return _exposure_time(keys, keyword, spec, mask=mask)
     if spec.corners is not None:
         stated = spec.section(keys, spec.keywords, instrument.detector.shape)
-        return instrument.section if stated is None else stated
+        return keys.text(_OF_A_PRODUCT, instrument.section) if stated is None else stated
     if fact == "section" and spec.default is None:
         return _first_text(keys, spec.keywords, instrument.section, compared=True)
     return _read(keys, keyword, fact, spec, instrument)

@@ -176,7 +176,7 @@ def test_a_file_that_is_not_a_frame_is_logged_and_gives_no_event(
     put(raw / "dead.fits", dead[:start] + b"\0" * 2880)
     put(raw / "acquisition.fits", raw_bytes(2, SCIENCE, OBSCLASS="acq"))
     put(raw / "product.fits", raw_bytes(3, PROCDARK="2026-11-23T00:00:00"))
-    put(raw / "instrument.fits", raw_bytes(4, INSTRUME="NIRI"))
+    put(raw / "instrument.fits", raw_bytes(4, INSTRUME="GSAOI"))
     put(raw / "keyword.fits", raw_bytes(5, LNRS=77))
     put(raw / "small.fits", raw_bytes(6))
     with caplog.at_level(logging.INFO):

@@ -214,6 +214,13 @@ def test_the_section_follows_from_rows_and_columns(borders: tuple[int, ...], sec
     assert facts.section == section
 
 
+def test_a_product_states_its_section() -> None:
+    without = {keyword: value for keyword, value in IMAGE.items() if not keyword.startswith(("LOW", "HI"))}
+    size = {"NAXIS1": 256, "NAXIS2": 256, "DETSEC": "[385:640,385:640]"}
+    assert facts_from_headers(CARDS, without | size, name="n1.fits").section == "[385:640,385:640]"
+    assert facts_from_headers(CARDS, without, name="n1.fits").section == "[1:1024,1:1024]"
+
+
 @pytest.mark.parametrize("changes", [{"HICOL": 1024}, {"LOWROW": 500, "HIROW": 499}, {"HIROW": None}])
 def test_an_impossible_section_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(FrameError) as caught:
