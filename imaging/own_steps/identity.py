@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +57,7 @@ def identity_of(step: LoadedStep) -> dict[str, Any]:
     for one in versions:
         needed |= _required(one)
     if not versions:  # no metadata: what the files import
-        needed |= {one for imported in _imports(files) for one in provided.get(imported, ())}
+        needed |= {one for imported in _imports(files.values()) for one in provided.get(imported, ())}
     return {
         "function": f"{module}:{name}",
         "source": _as_imported(module.partition(".")[0], _digest(files)),
@@ -67,14 +67,18 @@ def identity_of(step: LoadedStep) -> dict[str, Any]:
     }
 
 
-def _files(module: str) -> tuple[Path, ...]:
-    """Return the Python files of the package that a module is in, or the one file of a module outside of packages."""
+def _files(module: str) -> dict[str, Path]:
+    """Return the Python files of the package that a module is in, or the one file of a module outside of packages.
+
+    Each has its name within the package.
+    """
     root = sys.modules.get(module.partition(".")[0])
     places = [Path(one) for one in getattr(root, "__path__", ())]
     if places:
-        return tuple(sorted(path for place in places for path in place.rglob("*.py")))
+        found = {str(path.relative_to(place)): path for place in places for path in place.rglob("*.py")}
+        return dict(sorted(found.items()))
     file = getattr(sys.modules.get(module), "__file__", None)
-    return (Path(file),) if file is not None and file.endswith(".py") else ()
+    return {Path(file).name: Path(file)} if file is not None and file.endswith(".py") else {}
 
 
 def _as_imported(package: str, source: str) -> str:
@@ -93,11 +97,11 @@ def _as_imported(package: str, source: str) -> str:
     return source
 
 
-def _digest(files: Iterable[Path]) -> str:
-    """Return one sha256 of files: of their content and order, not of where they are."""
+def _digest(files: Mapping[str, Path]) -> str:
+    """Return one sha256 of files: of their names within the package and their content, not of where it is."""
     total = hashlib.sha256()
-    for path in files:
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+    for name, path in files.items():
+        total.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 
 

@@ -20,6 +20,7 @@ from waiting import wait_until
 
 from calib_store.curation.certify import reinstate, reject
 from flows.page.collect import collect_night
+from flows.page.write import write_night_page
 from imaging.io.planes import open_if_intact
 from imaging.own_steps import identity
 from imaging.pixels.dq import DQ
@@ -94,7 +95,7 @@ def history(path: Path) -> dict[str, Any]:
 
 
 def test_functions_at_every_point_are_called_recorded_and_shown(
-    own_lab: Lab, night: NightTruth, package: Path
+    own_lab: Lab, night: NightTruth, package: Path, tmp_path: Path
 ) -> None:
     plain = own_lab.reduce(night.folder.parent, out="plain")
     run = reduce(
@@ -144,6 +145,8 @@ def test_functions_at_every_point_are_called_recorded_and_shown(
     assert [text.split(" [")[0] for text in shown.own_steps][
         -1
     ] == "after_stack: obspkg.steps:scale(factor=2.0)"
+    html = write_night_page(own_lab.store(), _night(run), tmp_path).read_text()
+    assert "Own step after_stack: obspkg.steps:scale(factor=2.0) [source " in html
 
 
 def task_names(run: Run) -> set[str]:
