@@ -108,7 +108,7 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
 def disturbed(calm: NightParameters) -> NightParameters:
     """Return the disturbed night that the demonstration shows next to a calm one."""
     size = min(calm.size, DISTURBED_SIZE)
-    return type(calm).model_validate(calm.model_dump(exclude_defaults=True) | {"size": size, **DISTURBED})
+    return type(calm).model_validate(calm.model_dump() | {"size": size, **DISTURBED})
 
 
 def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:
