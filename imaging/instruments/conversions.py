@@ -68,7 +68,7 @@ class Adaptation(BaseModel):
     named_by: tuple[str, ...] = Field(
         default=(), description="keywords that have the instrument's name, next to INSTRUME"
     )
-    steps: dict[str, dict[str, Any]] = Field(
+    defaults: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="parameters of the steps of science frames that replace the general defaults",
     )

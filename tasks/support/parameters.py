@@ -102,9 +102,9 @@ def for_instrument(parameters: ReductionParameters, table: Instrument) -> Reduct
         If the table names a step or parameter that does not exist, or an invalid value.
     """
     found: dict[str, StepParameters] = {}
-    for step, values in table.steps.items():
+    for step, values in table.defaults.items():
         if step not in OF_SCIENCE:
-            raise _wrong(table, f"steps.{step} is not a step of science frames", ", ".join(OF_SCIENCE))
+            raise _wrong(table, f"defaults.{step} is not a step of science frames", ", ".join(OF_SCIENCE))
         model = STEPS[step]
         given, usual = getattr(parameters, step), model()
         try:
@@ -112,7 +112,7 @@ def for_instrument(parameters: ReductionParameters, table: Instrument) -> Reduct
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             key = ".".join(map(str, (step, *first["loc"])))
-            raise _wrong(table, f"steps.{key}: {first['msg']}", "nirflow params lists them") from error
+            raise _wrong(table, f"defaults.{key}: {first['msg']}", "nirflow params lists them") from error
         own = {name: value for name, value in values.items() if getattr(given, name) == getattr(usual, name)}
         found[step] = model.model_validate(given.model_dump() | own)
     return parameters.model_copy(update=found) if found else parameters
@@ -120,5 +120,6 @@ def for_instrument(parameters: ReductionParameters, table: Instrument) -> Reduct
 
 def _wrong(table: Instrument, problem: str, possible: str) -> NirflowError:
     return NirflowError(
-        f"The table of {table.name} is wrong: {problem} ({possible}).", remedy="Correct [steps] in the table."
+        f"The table of {table.name} is wrong: {problem} ({possible}).",
+        remedy="Correct [defaults] in the table.",
     )

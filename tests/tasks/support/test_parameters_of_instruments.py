@@ -14,7 +14,7 @@ from tasks.support.parameters import ReductionParameters, for_instrument
 
 
 def camera(**steps: dict[str, Any]) -> Instrument:
-    return catalogue.read_table(EXAMPLES / "nirc2.toml").model_copy(update={"steps": steps})
+    return catalogue.read_table(EXAMPLES / "nirc2.toml").model_copy(update={"defaults": steps})
 
 
 def test_a_table_replaces_general_defaults() -> None:
@@ -39,10 +39,10 @@ def test_an_instrument_without_such_values_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ({"dark": {"low": 2.0}}, r"steps\.dark is not a step of science frames \(prepare, detrend"),
-        ({"skies": {}}, r"steps\.skies is not a step"),
-        ({"sky": {"least": 1.0}}, r"NIRC2 is wrong: steps\.sky\.least: Extra inputs"),
-        ({"align": {"prior_tolerance": -1.0}}, r"steps\.align\.prior_tolerance: Input should be greater than 0"),
+        ({"dark": {"low": 2.0}}, r"defaults\.dark is not a step of science frames \(prepare, detrend"),
+        ({"skies": {}}, r"defaults\.skies is not a step"),
+        ({"sky": {"least": 1.0}}, r"NIRC2 is wrong: defaults\.sky\.least: Extra inputs"),
+        ({"align": {"prior_tolerance": -1.0}}, r"defaults\.align\.prior_tolerance: Input should be greater than 0"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_with_their_key(steps: dict[str, Any], message: str) -> None:
