@@ -93,7 +93,7 @@ def test_light_is_spread_about_its_pixel_and_ends_at_the_edges():
     assert narrow[20, 30] > wide[20, 30] > 0
     assert abs(wide[13:28, 23:38].sum() - 10) < 1e-4
     np.testing.assert_allclose(narrow[20, 31], narrow[21, 30], rtol=1e-5)
-    assert abs(narrow[-5:, -5:]).max() < 1e-5  # nothing comes round the edge
+    assert abs(narrow[-5:, -5:]).max() < 1e-5  # nothing comes around the edge
     assert 25 < narrow[:5, :5].sum() < 60
 
 
