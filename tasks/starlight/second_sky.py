@@ -24,12 +24,13 @@ from imaging.registration.entries import AlignEntry, Alignment
 from imaging.registration.geometry import Grid
 from imaging.sky.starlight.components import VERSION, find_points, spread_points
 from imaging.sky.starlight.frame_light import LIGHT, crowding, light_on_frame
-from imaging.sky.starlight.star_profile import measure_profile
+from imaging.sky.starlight.star_profile import StarProfile, measure_profile
 from imaging.sources.detect import detect
 from imaging.stack.stack import make_stack
 from imaging.stack.zero_level import raise_to_zero
 from tasks import sky as sky_step
 from tasks.align import AlignedGroup, align_input
+from tasks.detect import catalogue_of
 from tasks.detrend import Detrending
 from tasks.sky import SKY_LAYOUT, SkyPass, subtract_portions
 from tasks.sky_group import Outcome, SkyMasks, group_of
@@ -45,8 +46,9 @@ logger = logging.getLogger(__name__)
 
 #: Fewest frames whose stack shows more than each of them.
 _FEWEST: Final = 3
-#: Widths of stars that differ by less than this, relative, are the same.
-_SAME_WIDTH: Final = 0.02
+#: Stars whose width differs from that of the stack's by less than this factor have its profile, which has less noise
+#: than that of a frame. Stars of another seeing do not: the stack's have wings of the broadest frames.
+_ALIKE: Final = 1.1
 
 
 @step_task("starlight", "starlight in the sky of {group.label}", tags=["science"])
@@ -180,18 +182,16 @@ def _lights(
         result.sci, result.var, good, profile.stamp(),
         noise_correlation=result.metrics.noise_correlation, threads=workspace.threads,
     )  # fmt: skip
-    widths = {entry.name: _width(catalogues[entry.name], sources.seeing) for entry in alignment.used}
-    every = sorted(set(widths.values()))
-    planes = spread_points(
-        points, grid.shape, [profile.stamp(width) for width in every], threads=workspace.threads
-    )
-    of_width = dict(zip(every, planes, strict=True))
     lights = {}
     for entry in alignment.used:
-        shape = planes_of(_frame(sky, entry.name)).shape("sci")
+        planes, found_in = planes_of(_frame(sky, entry.name)), catalogues[entry.name]
+        width = _width(found_in, sources.seeing)
+        own = None if max(width, 1 / width) < _ALIKE else _profile_of(found_in, planes)
+        stamp = profile.stamp(width) if own is None else own.stamp()
+        (spread,) = spread_points(points, grid.shape, [stamp], threads=workspace.threads)
+        shape = planes.shape("sci")
         light = light_on_frame(
-            of_width[widths[entry.name]], _to_grid(grid, entry), (shape[0], shape[1]),
-            1 / result.metrics.scales[entry.name],
+            spread, _to_grid(grid, entry), (shape[0], shape[1]), 1 / result.metrics.scales[entry.name],
             planes_of(masks[entry.name]).rows("objmask") if entry.name in masks else None,
         )  # fmt: skip
         lights[entry.name] = Planes(write_planes(folder / entry.name, {LIGHT: light}))
@@ -203,11 +203,18 @@ def _lights(
     return lights
 
 
+def _profile_of(catalogue: ScratchRef, planes: Planes) -> StarProfile | None:
+    """Return the profile of a frame's stars; None with too few of them."""
+    seeing = catalogue.metrics["seeing"]
+    if seeing is None:
+        return None
+    return measure_profile(planes.rows("sci"), planes.rows("dq"), catalogue_of(catalogue), float(seeing))
+
+
 def _width(catalogue: ScratchRef, seeing: float) -> float:
-    """Return the width of a frame's stars over that of the stack's, in steps."""
+    """Return the width of a frame's stars over that of the stack's; 1 if it is not known."""
     own = catalogue.metrics["seeing"]
-    ratio = float(own) / seeing if own is not None and np.isfinite(seeing) else 1.0
-    return max(1, round(ratio / _SAME_WIDTH)) * _SAME_WIDTH
+    return float(own) / seeing if own is not None and np.isfinite(seeing) else 1.0
 
 
 def _frame(sky: SkyPass, name: str) -> ScratchRef:
