@@ -33,7 +33,7 @@ def _units(table: Instrument) -> Iterator[tuple[Place, str]]:
         needed = table.unit(name)
         if name in COMMON and fact.unit not in ("", needed):
             expected = f"expected {needed!r}, in which it is used" if needed else "but it has none"
-            yield ("facts", name, "unit"), f"is {fact.unit!r}, {expected}; a unit converts nothing"
+            yield ("facts", name, "unit"), f"is {fact.unit!r}, {expected}; `factor` converts"
 
 
 def _shadowed_choices(table: Instrument) -> Iterator[tuple[Place, str]]:
