@@ -261,11 +261,11 @@ class CalmNight(StepParameters):
     def source_counts(self) -> tuple[int, int, int, int]:
         """Return the bright, saturated and faint stars, and galaxies.
 
-        The number of bright stars scales with the width of the array and that of the others with its area, so
-        that a small array still has stars for alignment and measurements.
+        The number of bright stars scales with the width of the array, so that a small one still has stars for
+        alignment and measurements; that of the faint ones and galaxies with its area on the sky.
         """
         width = self.size / _REFERENCE_WIDTH
-        area = width**2
+        area = width**2 * (self.axes.scale / REFERENCE_SCALE) ** 2
         usual = (
             max(12, round(45 * width)),
             max(1, round(4 * width)),
