@@ -25,9 +25,11 @@ DISTURBED_SIZE = 1024
 DISTURBED: Mapping[str, object] = {
     "days": 30,
     "seeing_course": (0.6, 1.0), "transparency_course": (1.0, 0.75),
-    "sky_swing": 0.15, "sky_tilt": 0.02, "sky_wave": 0.01, "n_stars": 400,
+    "sky_swing": 0.15, "sky_tilt": 0.02, "sky_wave": 0.01,
 }  # fmt: skip
 DISTURBANCES = 3
+#: Further stars, at the reference's pixel scale.
+STARS = 400
 
 
 def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False) -> NightTruth:
@@ -107,8 +109,13 @@ def compare(report: NightReport, truth: NightTruth) -> NightScore:
 
 def disturbed(calm: NightParameters) -> NightParameters:
     """Return the disturbed night that the demonstration shows next to a calm one."""
+    from imaging.simulator.parameters import REFERENCE_SCALE
+
     size = min(calm.size, DISTURBED_SIZE)
-    return type(calm).model_validate(calm.model_dump() | {"size": size, **DISTURBED})
+    # The same sky for every pixel scale: as many stars in its area, not in that of the array.
+    stars = round(STARS * (calm.axes.scale / REFERENCE_SCALE) ** 2)
+    changes = {"size": size, "n_stars": stars, **DISTURBED}
+    return type(calm).model_validate(calm.model_dump() | changes)
 
 
 def compare_disturbed(report: NightReport, truth: NightTruth) -> NightScore:

@@ -21,8 +21,8 @@ from imaging.simulator.plans.plan_model import Plan
 Compression = Literal["none", "gz", "bz2"]
 #: Width of the array, pixels, for which the numbers of sources are given.
 _REFERENCE_WIDTH: Final = 2048
-#: Pixel scale, arcsec, for which the steps of the dither grid are given.
-_REFERENCE_SCALE: Final = 0.1792
+#: Pixel scale, arcsec, for which the steps of the dither grid, and numbers of stars, are given.
+REFERENCE_SCALE: Final = 0.1792
 
 
 class CalmNight(StepParameters):
@@ -77,7 +77,7 @@ class CalmNight(StepParameters):
     sky_variation: float = parameter(0.03, "amplitude of the sky's change in time, relative", ge=0, lt=1)
     sky_gradient: float = parameter(0.01, "sky's slope from the centre to an edge, relative", ge=0, lt=0.5)
     transparency_rms: float = parameter(0.02, "rms of the frames' transparency about 1", ge=0, lt=0.2)
-    seeing: float = parameter(0.7, "mean full width of a star at half maximum", unit="arcsec", gt=0.3, lt=3)
+    seeing: float = parameter(0.7, "mean full width of a star at half maximum", unit="arcsec", gt=0.02, lt=3)
     seeing_rms: float = parameter(0.03, "rms of the seeing from frame to frame, relative", ge=0, lt=0.3)
     moffat_beta: float = parameter(3.5, "exponent of the stars' Moffat profile", gt=1.5, le=10)
     lamp_drift: float = parameter(0.003, "rms of the lamp from frame to frame, relative", ge=0, lt=0.1)
@@ -244,7 +244,7 @@ class CalmNight(StepParameters):
     def dither_step(self) -> float:
         """Step of the dither grid, arcsec: in proportion to the array, but well above a star's width."""
         usual = max(7.0, 20.0 * self.size / _REFERENCE_WIDTH)
-        return usual * (self.axes.scale / _REFERENCE_SCALE) if self.dither is None else self.dither
+        return usual * (self.axes.scale / REFERENCE_SCALE) if self.dither is None else self.dither
 
     @property
     def circle(self) -> tuple[float, float, float]:
@@ -261,11 +261,11 @@ class CalmNight(StepParameters):
     def source_counts(self) -> tuple[int, int, int, int]:
         """Return the bright, saturated and faint stars, and galaxies.
 
-        The number of bright stars scales with the width of the array and that of the others with its area, so
-        that a small array still has stars for alignment and measurements.
+        The number of bright stars scales with the width of the array, so that a small one still has stars for
+        alignment and measurements; that of the faint ones and galaxies with its area on the sky.
         """
         width = self.size / _REFERENCE_WIDTH
-        area = width**2
+        area = width**2 * (self.axes.scale / REFERENCE_SCALE) ** 2
         usual = (
             max(12, round(45 * width)),
             max(1, round(4 * width)),
@@ -289,7 +289,7 @@ class NightParameters(Disturbances, CalmNight):
             index = getattr(self, name)
             if index is not None and index >= self.n_science:
                 raise ValueError(f"{name} = {index}, but the night has {self.n_science} science frames")
-        for name, low, high in (("seeing_course", 0.2, 5.0), ("transparency_course", 0.02, 2.0)):
+        for name, low, high in (("seeing_course", 0.02, 5.0), ("transparency_course", 0.02, 2.0)):
             values = getattr(self, name)
             if values is None:
                 continue
