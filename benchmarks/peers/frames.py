@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import numpy as np
-from imaging.simulator.headers import PlannedFrame, Role, raw_headers
 from numpy.typing import NDArray
 
 from imaging.frames.facts import facts_from_headers
 from imaging.simulator.detector import Detector, Light, cosmic_rays, expose, make_detector
 from imaging.simulator.parameters import NightParameters
+from imaging.simulator.plans.frame import PlannedFrame, Role
 
 SetName = Literal["darks", "short darks", "lamp-ons", "lamp-offs", "thermal lamp-offs"]
 #: How the frames of each set are exposed: role, band, seconds, read pairs, whether the lamp shines.
@@ -167,6 +167,7 @@ class Camera:
         adu = expose(
             Detector(self.detector.dark * current, offset, response, self.detector.illuminated, self.detector.defect),
             Light(level * light, vary.slope * _tame(rng), vary.slope * _tame(rng)),
+            camera=parameters.camera,
             scene=self._dark_sky,
             exposure_time=seconds,
             read_pairs=pairs,
@@ -178,7 +179,7 @@ class Camera:
         planned = PlannedFrame(
             root, role, self._taken, _STARTED + timedelta(minutes=3 * self._taken), nominal, pairs, 1
         )
-        headers, file = raw_headers(parameters, planned), f"{root}.fits"
+        headers, file = parameters.plan.headers(parameters.plan, parameters, planned), f"{root}.fits"
         if self._lines is None:
             return MemoryFrame(adu, headers, file)
         return PartialFrame(adu, headers, file, self._lines)
