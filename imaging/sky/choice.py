@@ -90,7 +90,7 @@ class SkyParameters(StepParameters):
         "fields, always or never",
     )
     crowded: float = parameter(
-        0.007, "a field is crowded if its frames have more sources than this on the area of one FWHM squared",
+        0.003, "a field is crowded if its frames have more sources than this on the area of one FWHM squared",
         unit="sources", gt=0,
     )  # fmt: skip
     patterns: bool = parameter(
