@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import moved_by
@@ -17,7 +18,7 @@ from imaging.registration.entries import AlignEntry
 from imaging.registration.geometry import Grid
 from imaging.sky.choice import SkyParameters
 from imaging.sky.extended.contamination import Pointings
-from imaging.sky.extended.frame_mesh import MESH, mesh_size
+from imaging.sky.extended.frame_mesh import MESH, measure_stack, mesh_size
 from imaging.sky.extended.lost_light import FEWEST, GroupMesh, LostLight, find_lost_light
 from tasks.sky import SkyPass
 from tasks.sky_group import level_of
@@ -25,6 +26,46 @@ from tasks.support.references import ScratchRef
 from tasks.support.scratching import planes_of
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A stack in which an extended source is searched for.
+
+    Attributes
+    ----------
+    sci, dq, mask
+        The stack, electrons, its quality, and 1 on its sources, (ny, nx).
+    grid
+        Its grid.
+    entries, scales
+        The stacked frames, and the factor of each, by name.
+    """
+
+    sci: NDArray[np.float32]
+    dq: NDArray[np.uint16]
+    mask: NDArray[np.uint8]
+    grid: Grid
+    entries: Sequence[AlignEntry]
+    scales: Mapping[str, float]
+
+    def meshes(
+        self, names: Sequence[str], shifts: NDArray[np.float64], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """Return its blocks where some of its frames have theirs, scaled to the mean of these, electrons.
+
+        Parameters
+        ----------
+        names, shifts
+            The frames, and how far their stars are moved, pixels (y, x), (n, 2).
+        shape
+            Rows and columns of a frame.
+        """
+        scale = np.float32(np.mean([1.0 / self.scales[name] for name in names]))
+        firsts = np.round(-shifts - np.array(self.grid.origin[::-1])).astype(int).tolist()
+        return np.stack([
+            scale * measure_stack(self.sci, self.dq, self.mask, first=(y, x), shape=shape) for y, x in firsts
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,10 +148,9 @@ class ExtendedSource:
 def find_extended_source(
     label: str,
     sky: SkyPass,
-    used: Sequence[AlignEntry],
+    stacked: Stacked,
     measured: Mapping[str, Mapping[str, Any]],
     facts: Mapping[str, FrameFacts],
-    grid: Grid,
     parameters: SkyParameters,
 ) -> ExtendedSource | None:
     """Return the extended source of a stack that loses more light than ``sky.loss``, and log it; None without any.
@@ -121,28 +161,31 @@ def find_extended_source(
         Name of the group.
     sky
         Its sky-subtracted frames.
-    used
-        The stacked frames.
+    stacked
+        The stack of these.
     measured
         Figures of their detection, by name: ``rms``.
     facts
         Facts of all frames of the group, by name.
-    grid
-        The grid of the stack.
     """
-    entries = [e for e in used if (frame := sky.frame(e.name)) is not None and MESH in planes_of(frame)]
+    grid = stacked.grid
+    entries = [
+        e for e in stacked.entries if (frame := sky.frame(e.name)) is not None and MESH in planes_of(frame)
+    ]
     frames = [frame for e in entries if (frame := sky.frame(e.name)) is not None]
     if len(entries) < FEWEST or not any(sky.skies.get(e.name) for e in entries):
         return None
     shape = planes_of(frames[0]).shape("sci")
     size = mesh_size(shape)
+    pointings = _pointings(entries, sky, facts, shape, size)
     found = find_lost_light(
         GroupMesh(
             frames=np.stack([planes_of(frame).rows(MESH) for frame in frames]),
-            pointings=_pointings(entries, sky, facts, shape, size),
+            pointings=pointings,
             size=size,
             level=float(np.median([level_of(frame) for frame in frames])),
             noise=_noise(frames, measured),
+            stack=stacked.meshes([e.name for e in entries], pointings.shifts[: len(entries)] * size, shape),
         ),
         limit=parameters.loss,
         clip=parameters.high,

@@ -171,7 +171,8 @@ def _own_background(
         if plane is not None:
             writer.write(name, rows, plane)
     if MESH in writer:
-        writer.write(MESH, slice(0, 3), empty_mesh(sci.shape))
+        mesh = empty_mesh(sci.shape)
+        writer.write(MESH, slice(0, len(mesh)), mesh)
     return metrics
 
 

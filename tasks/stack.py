@@ -31,7 +31,7 @@ from tasks.building.recipe import Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.earlier_exposures import NONE_BEFORE, Exposures
-from tasks.extended_source import find_extended_source
+from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
 from tasks.sky import SkyPass
@@ -203,10 +203,9 @@ def build_stack(
         extended = find_extended_source(
             group.label,
             sky,
-            used,
+            Stacked(result.sci, result.dq, sources.object_mask, grid, used, result.metrics.scales),
             {name: ref.metrics for name, ref in catalogues.items()},
             {frame.name: frame.facts for frame in group.frames.frames},
-            grid,
             parameters.sky,
         )
         metrics = result.metrics.completed(

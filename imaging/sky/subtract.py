@@ -43,7 +43,7 @@ from imaging.sky.residual import Residual, measure_background
 from imaging.sky.starlight.frame_light import PlanesWithoutLight, give_back
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 4
+VERSION = 5
 
 _log = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ def _take_residual(
     if fitted or starlight is not None:
         writer.write("sci", slice(0, len(sci)), sci)
     if MESH in writer:
-        mesh = measure_mesh(frame.planes, sci, dq, mask, frame.level)
+        mesh = measure_mesh(frame.planes, dq, mask, frame.level)
         writer.write(MESH, slice(0, len(mesh)), mesh)
     ny, nx = dq.shape
     return SkyMetrics(

@@ -27,7 +27,7 @@ from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 5
+VERSION = 6
 
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
@@ -93,8 +93,8 @@ class StackMetrics(Metrics):
         "fewest sky frames of a stacked frame; 0: its own smooth background", "sky frames", default=None
     )
     lost_at_centre: float | None = share(
-        "estimated share of the light at the centre of an extended source that its sky frames contain and that was "
-        "subtracted; missing if it is below sky.loss there and in the halo",
+        "estimated share of the light at the centre of an extended source that the stack lacks, because its sky frames "
+        "contain it; missing if it is below sky.loss there and in the halo",
         "lost at the centre of an extended source", default=None,
     )  # fmt: skip
     lost_in_halo: float | None = share(

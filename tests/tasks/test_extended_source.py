@@ -17,7 +17,7 @@ from imaging.sky.choice import SkyParameters
 from imaging.sky.extended.frame_mesh import MESH
 from imaging.sky.extended.lost_light import Losses, LostLight
 from tasks import extended_source
-from tasks.extended_source import ExtendedSource, find_extended_source
+from tasks.extended_source import ExtendedSource, Stacked, find_extended_source
 from tasks.sky import SkyPass
 from tasks.support.references import ScratchRef
 
@@ -63,7 +63,7 @@ def sky(raw_frame, tmp_path: Path) -> SkyPass:
     frames = []
     for i, name in enumerate(NAMES):
         folder = tmp_path / name
-        planes = {"sci": np.zeros((128, 128), np.float32), MESH: np.full((3, 8, 8), i, np.float32)}
+        planes = {"sci": np.zeros((128, 128), np.float32), MESH: np.full((2, 8, 8), i, np.float32)}
         frame = raw_frame(name, kind="object", poffset=10.0 * i)
         metrics = {"level": 5000.0 + i}
         ref = ScratchRef(
@@ -85,8 +85,12 @@ def find(sky: SkyPass, names=NAMES, extra=()):
     entries = [entry(name, -16.0 * i, 8.0 * i) for i, name in enumerate(NAMES) if name in names]
     facts = {f.name: f.frame.facts for f in (*sky.frames, *extra)}
     measured = {name: {"rms": 75.0 + i} for i, name in enumerate(NAMES)}
-    grid = Grid((200, 220), (-10, -20), Header())
-    return find_extended_source("FIELD J", sky, entries, measured, facts, grid, SkyParameters(loss=0.1))
+    y, x = np.mgrid[0:200, 0:220].astype(np.float32)
+    stacked = Stacked(
+        sci=1000 * y + x, dq=np.zeros(y.shape, np.uint16), mask=np.zeros(y.shape, np.uint8),
+        grid=Grid((200, 220), (-10, -20), Header()), entries=entries, scales=dict.fromkeys(NAMES, 0.5),
+    )  # fmt: skip
+    return find_extended_source("FIELD J", sky, stacked, measured, facts, SkyParameters(loss=0.1))
 
 
 def test_a_group_is_judged_from_its_meshes_and_its_alignment_and_the_warning_is_logged(
@@ -106,6 +110,11 @@ def test_a_group_is_judged_from_its_meshes_and_its_alignment_and_the_warning_is_
     assert [mesh[0, 0, 0] for mesh in group.frames] == [0, 1, 2]
     # A frame whose pixels are 16 px to the right of the reference's has its stars there.
     assert group.pointings.shifts.tolist() == [[0, 0], [-0.5, 1], [-1, 2]]
+    # Pixel (0, 0) of the reference is (10, 20) of the stack, for which the frames were halved.
+    middle = 3 * 16 + 8
+    assert group.stack[:, 3, 3].tolist() == [
+        2 * (1000 * (20 + 8 * i + middle) + 10 - 16 * i + middle) for i in range(3)
+    ]
     assert group.pointings.chosen.tolist() == (~np.eye(3, dtype=bool)).tolist()
     assert (source.x, source.y, source.position, source.limit) == (110, 60, None, 0.1)
     assert f"FIELD J: {source.warning()}" in caplog.text

@@ -89,8 +89,8 @@ class Contamination:
     Attributes
     ----------
     light, lost
-        Light of the source, and what is subtracted of it in the mean of the frames, electrons, (rows, columns); NaN
-        where too few frames see it.
+        Light of the source, and what the mean of the frames lacks of it, electrons, (rows, columns); NaN where too few
+        frames see it.
     distance
         Distance from the centre, scale lengths.
     """

@@ -1,4 +1,4 @@
-"""The mesh of a frame: its light, the sky that was subtracted from it, and its masks, in blocks."""
+"""The mesh of a frame, its light and its masks in blocks; and that of a stack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.planes import Planes
+from imaging.pixels.dq import DQ
 from imaging.sky.extended import mesh_kernels
 
 #: Name of the plane of a sky-subtracted frame that holds its mesh.
@@ -28,9 +29,9 @@ def mesh_size(shape: tuple[int, ...]) -> int:
 
 
 def mesh_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return the shape of the mesh of a frame of a shape: light, sky and masks by rows and columns."""
+    """Return the shape of the mesh of a frame of a shape: light and masks by rows and columns."""
     size = mesh_size(shape)
-    return 3, -(-shape[0] // size), -(-shape[1] // size)
+    return 2, -(-shape[0] // size), -(-shape[1] // size)
 
 
 def empty_mesh(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -39,7 +40,7 @@ def empty_mesh(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def measure_mesh(
-    before: Planes, left: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8] | None, level: float
+    before: Planes, dq: NDArray[np.uint16], mask: NDArray[np.uint8] | None, level: float
 ) -> NDArray[np.float32]:  # fmt: skip
     """Return the mesh of a frame.
 
@@ -47,8 +48,8 @@ def measure_mesh(
     ----------
     before
         The frame before its sky was subtracted: ``sci``, electrons.
-    left, dq
-        The frame without its sky, electrons, and its quality, (ny, nx).
+    dq
+        Its quality afterwards, (ny, nx).
     mask
         1 on sources, (ny, nx), or None.
     level
@@ -57,15 +58,56 @@ def measure_mesh(
     Returns
     -------
     numpy.ndarray
-        float32 (3, rows, columns): medians of the light and of the sky that was subtracted, both above the level,
-        electrons, sources included; and the share of pixels masked as sources. NaN where too few pixels are usable.
+        float32 (2, rows, columns): medians of the light above the level, electrons, sources included; and the share of
+        pixels masked as sources. NaN where too few pixels are usable.
     """
-    size = mesh_size(left.shape)
+    size = mesh_size(dq.shape)
     step = size // _PIXELS
-    light = before.every("sci", step, step // 2)
-    out = np.empty(mesh_shape(left.shape), np.float32)
-    mesh_kernels.mesh_medians(
-        light, left, dq, _NO_MASK if mask is None else mask, size, step, int(_SHARE * _PIXELS**2), out
-    )
-    out[:2] -= np.float32(level)
+    out = _medians(before.every("sci", step, step // 2), dq, _NO_MASK if mask is None else mask, size)
+    out[0] -= np.float32(level)
+    return out
+
+
+def measure_stack(
+    sci: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8], *,
+    first: tuple[int, int], shape: tuple[int, ...],
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return medians of a stack in the blocks of one of its frames, so that both average the same light.
+
+    Parameters
+    ----------
+    sci, dq
+        The stack, electrons, and its quality, (ny, nx).
+    mask
+        1 on sources, (ny, nx).
+    first
+        Row and column of the stack at the frame's first pixel; may be outside.
+    shape
+        Rows and columns of the frame.
+
+    Returns
+    -------
+    numpy.ndarray
+        Electrons, float32 (rows, columns) of `mesh_shape`; NaN where too few pixels are usable.
+    """
+    size = mesh_size(shape)
+    step = size // _PIXELS
+    quality = np.full(shape, DQ.NO_DATA, np.uint16)
+    light, masked = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    inside = [
+        slice(max(0, -a), max(0, min(n, m - a))) for a, n, m in zip(first, shape, sci.shape, strict=True)
+    ]
+    there = tuple(slice(s.start + a, s.stop + a) for s, a in zip(inside, first, strict=True))
+    if all(s.stop > s.start for s in inside):
+        for plane, whole in ((quality, dq), (light, sci), (masked, mask)):
+            plane[inside[0], inside[1]] = whole[there]
+    return _medians(light[step // 2 :: step], quality, masked, size)[0]
+
+
+def _medians(
+    light: NDArray[np.float32], dq: NDArray[np.uint16], mask: NDArray[np.uint8], size: int
+) -> NDArray[np.float32]:
+    out = np.empty((2, -(-dq.shape[0] // size), -(-dq.shape[1] // size)), np.float32)
+    step, least = size // _PIXELS, int(_SHARE * _PIXELS**2)
+    mesh_kernels.mesh_medians(light, dq, mask, size, step, least, out)
     return out

@@ -1,8 +1,9 @@
-"""How much light of an extended source the sky step takes, and how far frames must be dithered to keep it.
+"""How much light of an extended source a stack has lost to its sky, and how far frames must be dithered to keep it.
 
-What was subtracted from the frames is measured; what wider dithers would leave in the sky is computed. The measured
-loss is uncertain by the structure of sky and flat below the source, the computed one by its model: their mean,
-weighted accordingly, is the estimate.
+What the stack has of the light is measured; what wider dithers would leave in the sky is computed. It is not what was
+subtracted from the frames that counts: where the sky of a frame contains the core of the source, the frame is far below
+the others, and the stack rejects it. The measured loss is uncertain by the structure of sky and flat below the
+source, the computed one by its model: their mean, weighted accordingly, is the estimate.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ _FEWEST_BLOCKS: Final = 4
 _FEWEST_INNER: Final = 1
 #: Structure of the sky and the flat that no dither reveals, relative to the sky.
 _STRUCTURE: Final = 0.003
-#: Relative error of a computed loss.
+#: Relative error of a computed loss; it does not count if the measured one differs by more than this many sigma.
 _COMPUTED: Final = 0.3
+_DIFFERENT: Final = 3.0
 #: Steps in which wider dithers are tried.
 _WIDER: Final = 1.15
 #: Largest distance of a frame from the mean pointing, in halves of the detector.
@@ -83,12 +85,12 @@ class LostLight:
 
 @dataclass(frozen=True)
 class GroupMesh:
-    """The meshes of the stacked frames of a group.
+    """The meshes of the stacked frames of a group, and of their stack.
 
     Attributes
     ----------
     frames
-        Light, sky and masks of each frame (`imaging.sky.extended.frame_mesh.measure_mesh`), (n, 3, rows, columns).
+        Light and masks of each frame (`imaging.sky.extended.frame_mesh.measure_mesh`), (n, 2, rows, columns).
     pointings
         Where they and their sky frames point.
     size
@@ -97,6 +99,9 @@ class GroupMesh:
         Usual sky level, electrons.
     noise
         Usual noise of a pixel, electrons.
+    stack
+        Medians of the stack in the blocks of each frame (`imaging.sky.extended.frame_mesh.measure_stack`), scaled to
+        the mean of the frames, electrons, (n, rows, columns).
     """
 
     frames: NDArray[np.float32]
@@ -104,6 +109,7 @@ class GroupMesh:
     size: int
     level: float
     noise: float
+    stack: NDArray[np.float32]
 
 
 def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight | None:
@@ -119,8 +125,9 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
         Clipping threshold of the sky step, sigma.
     """
     frames = group.frames.astype(np.float64)
-    light, taken, masks = frames[:, 0], frames[:, 1], frames[:, 2]
-    known = np.isfinite(light) & np.isfinite(taken)
+    light, masks = frames[:, 0], frames[:, 1]
+    left = group.stack.astype(np.float64)
+    known = np.isfinite(light) & np.isfinite(left)
     if len(frames) < FEWEST or not known.any():
         return None
     mesh = sky_mesh(known, group.pointings.shifts[: len(frames)])
@@ -132,9 +139,11 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
     if not near.all():  # the others show another field
         pointings = group.pointings.of(near)
         return find_lost_light(
-            replace(group, frames=group.frames[near], pointings=pointings), limit=limit, clip=clip
+            replace(group, frames=group.frames[near], stack=group.stack[near], pointings=pointings),
+            limit=limit,
+            clip=clip,
         )
-    measured = Contamination(source.light, mesh.mean(taken, known) - source.sky, source.distances())
+    measured = Contamination(source.light, source.light - mesh.mean(left, known), source.distances())
     halo = _halo(measured)
     found = _losses(measured, halo) if halo is not None else None
     if halo is None or found is None or max(found) <= limit:
@@ -239,7 +248,10 @@ def _ring(
 def _combined(
     found: Losses, computed: Losses, measured: Contamination, level: float, source: SourceModel, halo: float
 ) -> Losses:
-    """Return the means of measured and computed losses, weighted by the inverse of their variances."""
+    """Return the means of measured and computed losses, weighted by the inverse of their variances.
+
+    Where both differ by more than their errors, the measured loss is returned.
+    """
     unknown = math.hypot(source.scatter, _STRUCTURE * level)
     both = []
     for seen, predicted, distance in (
@@ -247,6 +259,10 @@ def _combined(
         (found.halo, computed.halo, halo),
     ):
         error = unknown / max(source.peak * math.exp(-distance), 1e-9)
-        weights = error**-2, max(_COMPUTED * abs(predicted), 1e-3) ** -2
+        its_error = max(_COMPUTED * abs(predicted), 1e-3)
+        if abs(seen - predicted) > _DIFFERENT * math.hypot(error, its_error):
+            both.append(seen)  # the steps did something that is not computed
+            continue
+        weights = error**-2, its_error**-2
         both.append((weights[0] * seen + weights[1] * predicted) / sum(weights))
     return Losses(*both)

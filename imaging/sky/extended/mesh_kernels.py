@@ -1,4 +1,4 @@
-"""Kernel of the meshes: medians of a frame and of the sky subtracted from it, in blocks. It releases the GIL."""
+"""Kernel of the meshes: medians of a frame, or of a stack, in blocks. It releases the GIL."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _BLIND = np.uint16(
 
 
 @njit(cache=True, nogil=True)
-def mesh_medians(light, left, dq, mask, size, step, least, out):  # type: ignore[no-untyped-def]
-    """Write medians of the light, medians of what was subtracted, and masked shares of blocks to ``out``.
+def mesh_medians(light, dq, mask, size, step, least, out):  # type: ignore[no-untyped-def]
+    """Write medians of the light and masked shares of blocks to ``out``.
 
     Every ``step``-th pixel of every ``step``-th row is used, from the middle of a step: sources wider than a block
     need no more. Masked pixels count only where more than half of a block is masked: stars are left out, and the core
@@ -24,9 +24,9 @@ def mesh_medians(light, left, dq, mask, size, step, least, out):  # type: ignore
     Parameters
     ----------
     light
-        Those rows of the frame before its sky was subtracted, float32 (sampled rows, nx).
-    left, dq
-        The frame afterwards, (ny, nx).
+        Those rows of the image, float32 (sampled rows, nx).
+    dq
+        Its quality, uint16 (ny, nx).
     mask
         1 on sources, uint8 (ny, nx), or of size 0.
     size, step
@@ -34,30 +34,25 @@ def mesh_medians(light, left, dq, mask, size, step, least, out):  # type: ignore
     least
         Fewest usable pixels of a block; fewer give NaN.
     out
-        float32 (3, rows, columns).
+        float32 (2, rows, columns).
     """
-    ny, nx = left.shape
+    ny, nx = dq.shape
     masked = mask.size > 0
     most = (size // step + 1) ** 2
-    before, taken = np.empty(most, np.float32), np.empty(most, np.float32)
-    clear_before, clear_taken = np.empty(most, np.float32), np.empty(most, np.float32)
+    values, clear_values = np.empty(most, np.float32), np.empty(most, np.float32)
     for r in range(out.shape[1]):
         for c in range(out.shape[2]):
             n, clear = 0, 0
             for y in range(r * size + step // 2, min(ny, (r + 1) * size), step):
                 for x in range(c * size + step // 2, min(nx, (c + 1) * size), step):
                     if (dq[y, x] & _BLIND) == 0:
-                        value = light[y // step, x]
-                        before[n], taken[n] = value, value - left[y, x]
+                        values[n] = light[y // step, x]
                         if not (masked and mask[y, x] != 0):
-                            clear_before[clear], clear_taken[clear] = before[n], taken[n]
+                            clear_values[clear] = values[n]
                             clear += 1
                         n += 1
             if n < least:
                 out[:, r, c] = np.nan
                 continue
-            if 2 * clear >= n:
-                out[0, r, c], out[1, r, c] = np.median(clear_before[:clear]), np.median(clear_taken[:clear])
-            else:
-                out[0, r, c], out[1, r, c] = np.median(before[:n]), np.median(taken[:n])
-            out[2, r, c] = (n - clear) / n
+            out[0, r, c] = np.median(clear_values[:clear]) if 2 * clear >= n else np.median(values[:n])
+            out[1, r, c] = (n - clear) / n

@@ -1,6 +1,7 @@
-"""Frames of an extended source in blocks of noisy pixels, and what the sky step really takes from them.
+"""Frames of an extended source in blocks of noisy pixels, and what the steps of sky and stack really leave of it.
 
-Independent of the module under test: the pixels are drawn with their noise, clipped one by one and averaged.
+Independent of the module under test: the pixels are drawn with their noise, clipped or rejected one by one, and
+averaged.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from imaging.sky.extended.contamination import Pointings
 from imaging.sky.extended.lost_light import GroupMesh
@@ -19,16 +21,21 @@ LEVEL = 5400.0
 NOISE = LEVEL**0.5
 PIXELS = 9  # simulated in a block
 LIMIT = 3.0
+REJECTED = 4.5  # of the stack, sigma
 
 
 @dataclass(frozen=True)
 class Dithered:
-    """A group, and the truth: light and loss at distances from the centre, arcsec."""
+    """A group, and the truth: the light, what the stack lacks of it, and distances from the centre, arcsec.
+
+    All are in the blocks of each frame; ``subtracted`` is what its own sky contains of the light.
+    """
 
     group: GroupMesh
     light: np.ndarray
     lost: np.ndarray
     distance: np.ndarray
+    subtracted: np.ndarray
 
     def loss(self, low, high):
         ring = (self.distance >= low) & (self.distance < high) & np.isfinite(self.lost)
@@ -72,12 +79,36 @@ def observe(rng, shifts, light, *, masked=1100.0):
     design = np.stack([np.ones(y.size), x.ravel(), y.ravel()], axis=1)
     for i in range(n):
         taken[i] += (design @ _plane(values[i] - taken[i], masks[i], lit)).reshape(BLOCKS, BLOCKS)[..., None]
+    kept, subtracted = true.mean(axis=-1), np.where(lit, np.mean(taken + levels, axis=-1), np.nan)
+    stack = stack_of(rng, kept, subtracted, shifts)
     return Dithered(
-        _group(np.median(values, axis=-1), np.median(taken, axis=-1), masks.mean(axis=-1), shifts, lit),
-        true.mean(axis=-1),
-        np.where(lit, np.mean(taken + levels, axis=-1), np.nan),
+        _group(np.median(values, axis=-1), stack, masks.mean(axis=-1), shifts, lit),
+        kept,
+        kept - stack,
         np.stack([np.hypot(x - 31.5 - s[1], (y - 31.5 - s[0]) / 0.8) * ARCSEC for s in shifts]),
+        subtracted,
     )
+
+
+def stack_of(rng, light, subtracted, shifts):
+    """Stack frames, whose pixels have noise and of which outliers are rejected; return it in the blocks of each."""
+    y, x = np.mgrid[0:BLOCKS, 0:BLOCKS].astype(float)
+    stack = np.full(light.shape, np.nan)
+    for own, here, shift in zip(stack, light, shifts, strict=True):
+        apart = np.asarray(shifts) - shift
+        skies = np.stack([
+            map_coordinates(one, [y + a, x + b], order=1, cval=np.nan)
+            for one, (a, b) in zip(subtracted, apart, strict=True)
+        ])  # fmt: skip
+        seen = np.isfinite(skies).any(axis=0)
+        frames = (here - skies)[:, seen, None]
+        frames = frames + NOISE * rng.standard_normal((*frames.shape[:2], PIXELS))
+        count = np.isfinite(frames[..., :1]).sum(axis=0, keepdims=True)
+        ordered = np.sort(frames, axis=0)  # what is missing comes last
+        low, high = (np.take_along_axis(ordered, k, axis=0) for k in ((count - 1) // 2, count // 2))
+        used = np.abs(frames - 0.5 * (low + high)) <= REJECTED * NOISE
+        own[seen] = (np.where(used, frames, 0.0).sum(axis=0) / used.sum(axis=0)).mean(axis=-1)
+    return stack
 
 
 def star_field(rng, shifts, *, stars=150, flat=0.005, tilt=0.0, wave=0.0, brightest=3e4):
@@ -99,17 +130,17 @@ def star_field(rng, shifts, *, stars=150, flat=0.005, tilt=0.0, wave=0.0, bright
             sources[i] += flux * (1 + ((BLOCKS * y - sy) ** 2 + (BLOCKS * x - sx) ** 2) / 0.5) ** -3.5
         light[i] = pattern + LEVEL * own + NOISE / 6 * rng.standard_normal(x.shape)
     # The flattened sky of the others is that of the frame itself; masks and clipping leave the stars out.
-    taken = light + NOISE / 20 * rng.standard_normal(light.shape)
+    lit = np.hypot(x - 0.5, y - 0.5) < 0.52
+    subtracted = np.where(lit, NOISE / 20 * rng.standard_normal(light.shape), np.nan)
     masks = np.clip(sources / NOISE, 0.0, 1.0)
-    return _group(light + sources, taken, masks, shifts, np.hypot(x - 0.5, y - 0.5) < 0.52)
+    return _group(light + sources, stack_of(rng, sources, subtracted, shifts), masks, shifts, lit)
 
 
-def _group(light, taken, masks, shifts, lit):
-    meshes = np.stack([light, taken, masks], axis=1).astype(np.float32)
+def _group(light, stack, masks, shifts, lit):
+    meshes = np.stack([light, masks], axis=1).astype(np.float32)
     meshes[:, :, ~lit] = np.nan
-    return GroupMesh(
-        meshes, Pointings(np.asarray(shifts), ~np.eye(len(shifts), dtype=bool)), SIZE, LEVEL, NOISE
-    )
+    pointings = Pointings(np.asarray(shifts), ~np.eye(len(shifts), dtype=bool))
+    return GroupMesh(meshes, pointings, SIZE, LEVEL, NOISE, stack.astype(np.float32))
 
 
 def _plane(left, masked, lit, side=4):
