@@ -24,6 +24,8 @@ _OF_A_MASK: Final[Mapping[str, Value]] = {"coadds": 1, "read_pairs": 1}
 _OF_A_PRODUCT: Final = "DETSEC"
 #: Facts that only frames of the sky need.
 _POINTING: Final = ("poffset", "qoffset", "pa", "inport")
+#: Facts that may be sexagesimal texts.
+_ANGLES: Final = ("ra", "dec")
 
 
 def instrument_of(primary: Header, name: str) -> Instrument:
@@ -190,8 +192,10 @@ def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instr
     type_ = type_of(instrument, fact)
     low, high = spec.range or (-math.inf, math.inf)
     if type_ == "optional":
-        angle = optional_angle(keys, keyword, hours=fact == "ra")
-        return None if angle is None else spec.converted(angle)
+        number = (
+            optional_angle(keys, keyword, hours=fact == "ra") if fact in _ANGLES else keys.optional(keyword)
+        )
+        return None if number is None else spec.converted(number)
     if type_ == "count":
         whole = None if spec.default is None else int(spec.default)
         if spec.range is None:

@@ -150,21 +150,21 @@ class Regions(BaseModel):
     @model_validator(mode="after")
     def _arrays_fit(self) -> Self:
         rows, columns = self.shape
-        for n, one in enumerate(self.arrays):
+        for n, one in enumerate(self.arrays, 1):
             high, wide = one.place
             if high.stop > rows or wide.stop > columns:
                 raise ValueError(
-                    f"arrays.{n}.at is {one.at}: {wide.stop} columns and {high.stop} rows are needed, shape has "
+                    f"arrays[{n}].at is {one.at}: {wide.stop} columns and {high.stop} rows are needed, shape has "
                     f"{columns} and {rows}"
                 )
             if len(self.arrays) > 1 and not one.when:
-                raise ValueError(f"arrays.{n}.when is missing: it distinguishes the arrays")
+                raise ValueError(f"arrays[{n}].when is missing: it distinguishes the arrays")
             lines = one.size[0] if one.along_rows else one.size[1]
             if one.overscan and self.overscan.degree is not None and self.overscan.degree >= lines:
                 raise ValueError(
-                    f"overscan.degree is {self.overscan.degree}, but arrays.{n} has {lines} lines"
+                    f"overscan.degree is {self.overscan.degree}, but arrays[{n}] has {lines} lines"
                 )
-            for m, other in enumerate(self.arrays[:n]):
+            for m, other in enumerate(self.arrays[: n - 1], 1):
                 y, x = other.place
                 if (
                     high.start < y.stop
@@ -172,7 +172,7 @@ class Regions(BaseModel):
                     and wide.start < x.stop
                     and x.start < wide.stop
                 ):
-                    raise ValueError(f"arrays.{n}.at is {one.at}: it overlaps arrays.{m}")
+                    raise ValueError(f"arrays[{n}].at is {one.at}: it overlaps arrays[{m}]")
         return self
 
     def noise_without_overscan(self, noise: float, step: float) -> float:

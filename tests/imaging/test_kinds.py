@@ -72,10 +72,12 @@ SPELLED: dict[str, str] = {
     "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
     "flows/page/view.py": "raw frames in sections",
     "nirflow/commands/inspect.py": "raw frames without a filter",
+    "nirflow/commands/check.py": "applies each of these in its own way",
 }
 
 #: Modules that compare with the name of one kind, each with the reason why it is no property of a row in the table.
 COMPARED: dict[str, str] = {
+    "calib_store/curation/ingredients.py": "raw frames of a stack",
     "imaging/calibrations/plausible.py": "raw frames: a lamp that is off may still be warm",
     "imaging/detrend/prepare.py": "raw darks see no light",
     "imaging/frames/calibration_groups.py": "raw frames in groups",

@@ -78,8 +78,8 @@ def parts_of(name: str, primary: Header, images: Sequence[Header]) -> Parts | No
     if instrument is None or not instrument.detector.arrays or not images or processing(primary)[0]:
         return None
     chosen = []
-    for number, array in enumerate(instrument.detector.arrays):
-        key = f"detector.arrays.{number}"
+    for number, array in enumerate(instrument.detector.arrays, 1):
+        key = f"detector.arrays[{number}]"
         fitting = [k for k, image in enumerate(images) if array.matches(image, primary)]
         count = len(fitting)
         if count != 1:

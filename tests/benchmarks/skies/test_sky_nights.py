@@ -16,6 +16,7 @@ from imaging.simulator.score_figures import ScoreRow
 DETAILS = {
     "sky_wave_length", "channels", "persistence_from", "persistence_decay", "exposed_before", "probe_glow",
     "probe_radius", "galaxy_axis_ratio", "trail_level", "aborted_after", "unguided_length",
+    "pattern_rms", "unsettled",  # not of this instrument
 }  # fmt: skip
 
 

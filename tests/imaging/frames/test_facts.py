@@ -315,12 +315,19 @@ def test_exposure_times_differ_by_milliseconds(science: Cards, seconds: float, r
     assert read(science, EXPTIME=seconds).exposure_time == rounded
 
 
-@pytest.mark.parametrize("value", [True, "04:13:58.0", float("nan"), 10**400])
+@pytest.mark.parametrize("value", [True, "04:13", float("nan"), 10**400])
 @pytest.mark.parametrize(("keyword", "field"), [("RA", "ra"), ("DEC", "dec"), ("AIRMASS", "airmass")])
 def test_what_only_informs_is_a_number_or_nothing(
     science: Cards, keyword: str, field: str, value: object
 ) -> None:
     assert getattr(read(science, **{keyword: value}), field) is None
+
+
+def test_positions_may_be_sexagesimal(science: Cards) -> None:
+    facts = read(science, RA="04:13:58.0", DEC="-04:13:58.0", AIRMASS="04:13:58.0")
+    assert facts.ra == pytest.approx(15 * (4 + 13 / 60 + 58 / 3600))
+    assert facts.dec == pytest.approx(-(4 + 13 / 60 + 58 / 3600))
+    assert facts.airmass is None
 
 
 @pytest.mark.parametrize("lnrs", [2, 3, 16])

@@ -136,4 +136,4 @@ def test_the_tables_in_the_docs_are_valid(tmp_path: Path) -> None:
     assert [one.place for one in table.detector.arrays] == [
         (slice(0, 1024), slice(x, x + 512)) for x in (0, 512)
     ]
-    assert table.steps == {"sky": {"least_distance": 1.0}}
+    assert table.defaults == {"sky": {"least_distance": 1.0}}

@@ -155,7 +155,7 @@ def test_a_file_without_one_of_the_arrays_is_refused(twin: Path) -> None:
     with fits.open(path) as hdus:
         hdus[1].header["CHIPID"] = "NORTH"
         hdus.writeto(path, overwrite=True)
-    with pytest.raises(FrameError, match=r"detector\.arrays\.\d\.when") as caught:
+    with pytest.raises(FrameError, match=r"detector\.arrays\[\d\]\.when") as caught:
         open_raw(path)
     assert caught.value.keyword == "CHIPID"
     assert "NORTH" in str(caught.value.found)
@@ -164,20 +164,20 @@ def test_a_file_without_one_of_the_arrays_is_refused(twin: Path) -> None:
 def test_an_array_of_another_size_is_refused(twin: Path) -> None:
     path = twin / "small.fits"
     two_arrays(path, CARDS, light()[:, :60], 1)
-    with pytest.raises(FrameError, match=r"64 x 46, but detector\.arrays\.0\.size is 64 x 48"):
+    with pytest.raises(FrameError, match=r"64 x 46, but detector\.arrays\[1\]\.size is 64 x 48"):
         open_raw(path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('trim = "[17:48,1:64]"', 'trim = "[17:49,1:64]"', r"arrays\.0: trim is \[17:49,1:64\], but the image"),
-        ('overscan = "[1:16,1:64]"', 'overscan = "[1:17,1:64]"', r"detector\.arrays\.0: overscan is .* overlaps"),
-        ('overscan = "[1:16,1:64]"', 'overscan = "[1:16,2:64]"', r"arrays\.0: overscan is .* the rows or the"),
-        ('trim = "[17:48,1:64]"', 'trim = "17:48"', r"detector\.arrays\.0\.trim: '17:48' is not a section"),
-        ("at = [33, 1]", "at = [34, 1]", r"detector: arrays\.1\.at is \(34, 1\): 65 columns"),
-        ("at = [33, 1]", "at = [32, 1]", r"detector: arrays\.1\.at is \(32, 1\): it overlaps arrays\.0"),
-        ('when = { CHIPID = ["EAST"] }\n', "", r"detector: arrays\.1\.when is missing"),
+        ('trim = "[17:48,1:64]"', 'trim = "[17:49,1:64]"', r"arrays\[1\]: trim is \[17:49,1:64\], but the image"),
+        ('overscan = "[1:16,1:64]"', 'overscan = "[1:17,1:64]"', r"detector\.arrays\[1\]: overscan is .* overlaps"),
+        ('overscan = "[1:16,1:64]"', 'overscan = "[1:16,2:64]"', r"arrays\[1\]: overscan is .* the rows or the"),
+        ('trim = "[17:48,1:64]"', 'trim = "17:48"', r"detector\.arrays\[1\]\.trim: '17:48' is not a section"),
+        ("at = [33, 1]", "at = [34, 1]", r"detector: arrays\[2\]\.at is \(34, 1\): 65 columns"),
+        ("at = [33, 1]", "at = [32, 1]", r"detector: arrays\[2\]\.at is \(32, 1\): it overlaps arrays\[1\]"),
+        ('when = { CHIPID = ["EAST"] }\n', "", r"detector: arrays\[2\]\.when is missing"),
         ("[bands]", '[detector.overscan]\nstatistic = "mode"\n[bands]', r"detector\.overscan\.statistic"),
     ],
 )  # fmt: skip
