@@ -121,11 +121,12 @@ def parameters_of(night: SkyNight, seed: int, size: int) -> NightParameters:
     """Return the parameters of a night: a J night of 9 x 60 s with many stars of every brightness.
 
     Lengths on the sky and numbers of stars given in the table are those of the full array; the general number of
-    stars decreases more slowly than its area, so that a small array has some to measure.
+    stars decreases more slowly than its area, so that a small array has some to measure. The distance of sky frames
+    stays: what counts as another field (`groups.sky_offset`) does not depend on the array.
     """
     scale = size / camera.shape[0]
     settings = dict(night.settings)
-    for name in ("galaxy_scale", "dither", "sky_offset"):
+    for name in ("galaxy_scale", "dither"):
         if name in settings:
             settings[name] *= scale
     if "n_stars" in settings and settings["n_stars"] > 100:

@@ -33,6 +33,8 @@ def test_a_night_can_be_simulated_at_each_size(night: SkyNight) -> None:
         full.galaxy_scale / (2 if "galaxy_scale" in night.settings else 1)
     )
     assert half.n_stars <= full.n_stars
+    # Sky frames have to be another field at any size.
+    assert half.sky_offset == full.sky_offset
 
 
 def test_every_disturbance_has_a_night() -> None:
