@@ -26,7 +26,7 @@ from tasks.support.references import LeftOut, Reference, ScratchRef
 
 #: Frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky more
 #: often; with more, planes that could be released stay longer.
-PORTION: Final = 12
+PORTION: Final = 8
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
 

@@ -41,6 +41,8 @@ _FEWEST: Final = 200
 #: Seeing if no star allows a measurement, px.
 _USUAL_FWHM: Final = 4.0
 _MAD_TO_SIGMA: Final = 1.4826
+#: Squares that are fitted at a time: a stack has a million, of six columns each.
+_PIECE: Final = 1 << 16
 
 
 def raise_to_zero(stack: StackResult, sources: Detection) -> float:
@@ -91,7 +93,7 @@ def zero_level(
     chosen = complete
     for _ in range(_ITERATIONS):
         above = light[:, chosen] - np.float32(level) * area[:, chosen]
-        factors, rest = _fit(above.T.astype(np.float64), values[chosen] - level, weights[chosen])
+        factors, rest = _fit(above, values[chosen] - level, weights[chosen])
         level += rest
         expected = np.tensordot(factors, light - np.float32(level) * area, 1)
         seen = complete & ~_faint(values - level - expected, complete, seeing)
@@ -114,24 +116,44 @@ def _faint(left: NDArray[np.float64], known: NDArray[np.bool_], seeing: float) -
 
 
 def _fit(
-    light: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
+    light: NDArray[np.float32], values: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the factors of the Gaussians and the constant that fit the values best."""
+    """Return the factors of the Gaussians and the constant that fit the values best.
+
+    Parameters
+    ----------
+    light
+        Light of the sources, spread by each Gaussian, (Gaussians, squares).
+    values, weights
+        The values to fit and their square roots of the weights, (squares,).
+    """
     from scipy.optimize import nnls  # late: only stacks need it
 
-    # The constant may have either sign.
-    one = np.ones((len(values), 1))
-    design = np.hstack([light, one, -one])
+    # The constant may have either sign: that of two factors, of which none is negative.
+    signs = np.zeros((len(light) + 1, len(light) + 2))
+    np.fill_diagonal(signs, 1.0)
+    signs[-1, -1] = -1.0
     kept = np.ones(len(values), bool)
-    factors = np.zeros(design.shape[1])
+    found = np.zeros(len(light) + 1)
+    pieces = [slice(first, first + _PIECE) for first in range(0, len(values), _PIECE)]
     for _ in range(3):
-        a, b = design[kept] * weights[kept, None], values[kept] * weights[kept]
-        size = np.maximum(np.sqrt(np.square(a).sum(axis=0)), 1e-12)
-        normal = (a.T @ a) / size / size[:, None]
-        factors = nnls(normal, (a.T @ b) / size)[0] / size
-        left = (values - design @ factors) * weights
+        normal, moments = np.zeros((len(found), len(found))), np.zeros(len(found))
+        for piece in pieces:
+            some = kept[piece]
+            a = _design(light[:, piece][:, some]) * weights[piece][some]
+            normal += a @ a.T
+            moments += a @ (values[piece][some] * weights[piece][some])
+        normal, moments = signs.T @ normal @ signs, moments @ signs
+        size = np.maximum(np.sqrt(np.diagonal(normal)), 1e-12)
+        found = signs @ (nnls(normal / size / size[:, None], moments / size)[0] / size)
+        left = np.concatenate([(values[p] - found @ _design(light[:, p])) * weights[p] for p in pieces])
         kept = np.abs(left) <= _CLIP * _MAD_TO_SIGMA * float(np.median(np.abs(left[kept])))
-    return factors[:-2], float(factors[-2] - factors[-1])
+    return found[:-1], float(found[-1])
+
+
+def _design(light: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the light by each Gaussian and the constant, (Gaussians + 1, squares)."""
+    return np.vstack([light.astype(np.float64), np.ones(light.shape[1])])
 
 
 def _binned(plane: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
