@@ -141,10 +141,12 @@ def parse_use(text: str) -> tuple[str, dict[str, Any]]:
 
 def _parts(text: str, function: str) -> Iterator[str]:
     """Yield what the commas outside of quotes and brackets separate."""
-    depth, quote, begin = 0, "", 0
+    depth, quote, begin, escaped = 0, "", 0, False
     for at, sign in enumerate(text):
         if quote:
-            quote = "" if sign == quote else quote
+            ends = sign == quote and not escaped
+            escaped = sign == "\\" and not escaped
+            quote = "" if ends else quote
         elif sign in "'\"":
             quote = sign
         elif sign in _OPENING or sign in _CLOSING:

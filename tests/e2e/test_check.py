@@ -53,7 +53,7 @@ def test_every_frame_of_a_stack_agrees(nirflow: Any, reduced: Run) -> None:
 
 def test_a_calibration_stands_for_its_stacks(nirflow: Any, reduced: Run) -> None:
     name = reduced.product("image").inputs[0]
-    result = nirflow(reduced.product("dark").name, "--frame", name)
+    result = nirflow(reduced.product("dark").id, "--frame", name)
     assert result.exit_code == Exit.OK, result.output
     assert name in result.stdout
     assert check.NOT_COMPARED[:40] in result.stdout
@@ -92,7 +92,7 @@ def test_a_frame_whose_file_is_gone_is_a_problem(reduced_lab: Lab, reduced: Run)
 
 
 def test_what_has_no_frames_to_compare(nirflow: Any, reduced: Run, night: Any) -> None:
-    assert nirflow(reduced.product("image").name, "--frame", "S1").exit_code == Exit.NOTHING
+    assert nirflow(reduced.product("image").id, "--frame", "S1").exit_code == Exit.NOTHING
     raw = nirflow(reduced.product("image").inputs[0])
     assert raw.exit_code == Exit.USAGE
     assert "is a raw frame" in raw.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_sequences_for_which_a_better_calibration_is_available(
     assert better.id != first.id
     tomorrow = NIGHT + timedelta(days=1)
     assert names(sequences_with_other_choices(store, version)) == {NIGHT: ["a.fits"], tomorrow: ["b.fits"]}
-    with pytest.raises(StoreError, match=f"never had the rules 'another'. It has had {version}"):
+    with pytest.raises(StoreError, match=re.escape(f"never had the rules 'another'. It has had {version}")):
         sequences_with_other_choices(store, "another")
     chosen("a.fits")  # a new choice was made for it meanwhile
     assert names(sequences_with_other_choices(store, version)) == {tomorrow: ["b.fits"]}
@@ -135,7 +136,9 @@ def test_without_affected_products_there_is_nothing_to_do(
     with pytest.raises(StoreError, match="never had the rules '7'"):
         run(rules_version="7")
     version = store.rules().version
-    with pytest.raises(NothingToDoError, match=f"choose the same calibrations as {version} for") as caught:
+    with pytest.raises(
+        NothingToDoError, match=re.escape(f"choose the same calibrations as {version} for")
+    ) as caught:
         run(rules_version=version)
     assert "nirflow cal explain" in caught.value.remedy
     good = add()

@@ -6,7 +6,7 @@ import json
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -41,6 +41,7 @@ def test_a_text_names_a_function_and_its_arguments(text: str, function: str, arg
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True), VALUES, max_size=4))
+@example({"both": {"'\"": None}, "backslash": "\\", "after": "it's \\' \""})
 def test_a_step_is_the_same_after_it_was_shown(arguments: dict) -> None:
     use = StepUse(function="p:f", arguments=arguments)
     assert StepUse.model_validate(str(use)) == use

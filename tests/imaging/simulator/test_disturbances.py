@@ -67,8 +67,8 @@ def test_a_range_is_covered_evenly_and_a_list_is_kept() -> None:
     assert course((0.7, 0.8, 0.9), 3, seed=1) == [0.7, 0.8, 0.9]
     with pytest.raises(ValidationError, match="each of the 4 science frames, not 3"):
         NightParameters(**CALM, seeing_course=(0.7, 0.8, 0.9))
-    with pytest.raises(ValidationError, match=r"between 0\.2 and 5"):
-        NightParameters(**CALM, seeing_course=(0.1, 0.9))
+    with pytest.raises(ValidationError, match=r"between 0\.02 and 5"):
+        NightParameters(**CALM, seeing_course=(0.01, 0.9))
 
 
 def test_seeing_and_clouds_are_in_the_truth() -> None:
