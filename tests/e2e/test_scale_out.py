@@ -212,8 +212,10 @@ def check_recorded_steps(flow_run: str) -> None:
         steps = wait_until(recorded, "the task runs")
         wait_until(logged, "the logs")
     stack = next(one for name, one in steps.items() if name.startswith("stack "))
+    starlight = next(one for name, one in steps.items() if name.startswith("starlight in the sky of "))
     sky = next(one for name, one in steps.items() if name.startswith("sky of "))
-    assert [one.id for one in stack.task_inputs["sky"]] == [sky.id]
+    assert [one.id for one in stack.task_inputs["sky"]] == [starlight.id]
+    assert [one.id for one in starlight.task_inputs["sky"]] == [sky.id]
 
 
 def test_a_missing_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
