@@ -16,11 +16,12 @@ from imaging.pixels.image import Image
 from imaging.products.product_file import ProductFile
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
+from imaging.registration.geometry import Grid
 from imaging.sky.starlight import components
 from imaging.sources.detect import detect
 from imaging.stack.background_error import background_error
 from imaging.stack.frame_limits import FrameQuality, LimitParameters, beyond_limits
-from imaging.stack.stack import VERSION, StackInput, make_stack
+from imaging.stack.stack import VERSION, StackInput, StackResult, make_stack
 from imaging.stack.zero_level import raise_to_zero
 from tasks import align, detrend
 from tasks import detect as detect_step
@@ -178,18 +179,7 @@ def build_stack(
             )
         alignment, unlike, notes = within_limits(alignment, catalogues, parameters.stack)
         used = list(alignment.used)
-        frames = [align_input(ref, workspace) for ref in aligned.catalogues]
-        grid = output_grid(alignment, frames, mode=parameters.resample.extent)
-        inputs = [stack_input(entry, sky, catalogues[entry.name].metrics) for entry in used]
-        result = make_stack(
-            inputs,
-            grid,
-            parameters.resample,
-            parameters.stack,
-            reference=alignment.reference,
-            threads=workspace.threads,
-            memory=workspace.memory,
-        )
+        grid, inputs, result = stack_frames(alignment, catalogues, sky, parameters, workspace)
         header = grid.header.copy()
         raw = catalogues[alignment.reference].frame
         primary, _ = read_headers(workspace.readable(raw))
@@ -323,7 +313,42 @@ def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
     return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
 
 
-def stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]) -> StackInput:
+def stack_frames(
+    alignment: Alignment,
+    catalogues: Mapping[str, ScratchRef],
+    sky: SkyPass,
+    parameters: ReductionParameters,
+    workspace: Workspace,
+) -> tuple[Grid, list[StackInput], StackResult]:
+    """Stack the used frames of an alignment; return the grid, the frames and the stack.
+
+    Parameters
+    ----------
+    alignment
+        The alignment, without frames beyond the limits (`within_limits`).
+    catalogues
+        Catalogues of the group's frames by their names.
+    sky
+        The sky-subtracted frames.
+    parameters
+        Those for the group (`for_group`).
+    """
+    frames = [align_input(ref, workspace) for ref in catalogues.values()]
+    grid = output_grid(alignment, frames, mode=parameters.resample.extent)
+    inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in alignment.used]
+    result = make_stack(
+        inputs,
+        grid,
+        parameters.resample,
+        parameters.stack,
+        reference=alignment.reference,
+        threads=workspace.threads,
+        memory=workspace.memory,
+    )
+    return grid, inputs, result
+
+
+def _stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]) -> StackInput:
     """Return a sky-subtracted frame to stack, with the figures of its detection."""
     frame = sky.frame(entry.name)
     if frame is None:

@@ -140,10 +140,9 @@ def row_pattern(
         The offsets are weighted by the share of the offsets in their variance (Wiener's filter), so that next to
         nothing of the noise is added to the frame. The rms is without noise.
     """
-    known = counts > 0.2 * max(int(counts.max()), 1)
+    known, expected = _known_variances(counts, noise, frames)
     if known.sum() < 32:
         return np.zeros(len(means)), 0.0
-    expected = noise**2 / np.maximum(counts, 1) * (1 + _MEDIAN / max(frames, 2))
     spread = (_MAD_TO_SIGMA * np.median(np.abs(means[known]))) ** 2
     typical = float(np.median(expected[known]))
     if not spread > ROWS_SIGNIFICANT * typical:
@@ -151,6 +150,14 @@ def row_pattern(
     true = spread - typical
     weights = true / (true + expected)
     return np.where(known, weights * means, 0.0), float(np.sqrt(true))
+
+
+def _known_variances(
+    counts: NDArray[np.int64], noise: float, frames: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Return which means have enough pixels, and the variances of means about those of other frames by noise alone."""
+    known = counts > 0.2 * max(int(counts.max()), 1)
+    return known, noise**2 / np.maximum(counts, 1) * (1 + _MEDIAN / max(frames, 2))
 
 
 def periodic_pattern(
@@ -175,13 +182,13 @@ def periodic_pattern(
     offsets, rms
         As those of `row_pattern`; in each quadrant their mean is 0, because its level belongs to the sky.
     """
-    known = counts > 0.2 * max(int(counts.max()), 1)
+    known, variances = _known_variances(counts, noise, frames)
     if known.sum(axis=1).min() < means.shape[1] / 2:
         return np.zeros(means.shape), 0.0
     n = known.sum(axis=1, keepdims=True)
     level = np.where(known, means, 0.0).sum(axis=1, keepdims=True) / n
     value = np.where(known, means - level, 0.0)
-    expected = np.where(known, noise**2 / np.maximum(counts, 1) * (1 + _MEDIAN / max(frames, 2)), 0.0)
+    expected = np.where(known, variances, 0.0)
     spread = (value**2).sum(axis=1, keepdims=True) / (n - 1)
     typical = expected.sum(axis=1, keepdims=True) / n
     if not spread.mean() > PERIODIC_SIGNIFICANT * typical.mean():

@@ -19,22 +19,21 @@ from prefect.states import Completed, State
 
 from imaging.io.planes import Planes, write_planes
 from imaging.pixels.dq import UNUSABLE
-from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
 from imaging.registration.geometry import Grid
 from imaging.sky.starlight.components import VERSION, find_points, spread_points
 from imaging.sky.starlight.frame_light import LIGHT, crowding, light_on_frame
 from imaging.sky.starlight.star_profile import StarProfile, measure_profile
 from imaging.sources.detect import detect
-from imaging.stack.stack import make_stack
 from imaging.stack.zero_level import raise_to_zero
 from tasks import sky as sky_step
-from tasks.align import AlignedGroup, align_input
+from tasks import stack as stack_step
+from tasks.align import AlignedGroup
 from tasks.detect import catalogue_of
 from tasks.detrend import Detrending
 from tasks.sky import SKY_LAYOUT, SkyPass, subtract_portions
 from tasks.sky_group import Outcome, SkyMasks, group_of
-from tasks.stack import ScienceSet, stack_input, within_limits
+from tasks.stack import ScienceSet, stack_frames, within_limits
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import ScratchRef
@@ -85,7 +84,8 @@ def remove_starlight(
         "sky without starlight", VERSION,
         [
             *(f.key for f in sky.frames), *(f"{c.name}:{c.key}" for c in catalogues.values()),
-            *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}", *SKY_LAYOUT,
+            *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}",
+            f"stack {stack_step.VERSION}", *SKY_LAYOUT,
         ],
         parameters.sky, parameters.detect, parameters.align, parameters.resample, parameters.stack,
     )  # fmt: skip
@@ -155,20 +155,7 @@ def _lights(
     workspace: Workspace,
 ) -> dict[str, Planes]:
     """Stack the first pass; write the light outside the masks of its frames, and return it by their names."""
-    grid = output_grid(
-        alignment,
-        [align_input(ref, workspace) for ref in catalogues.values()],
-        mode=parameters.resample.extent,
-    )
-    result = make_stack(
-        [stack_input(entry, sky, catalogues[entry.name].metrics) for entry in alignment.used],
-        grid,
-        parameters.resample,
-        parameters.stack,
-        reference=alignment.reference,
-        threads=workspace.threads,
-        memory=workspace.memory,
-    )
+    grid, frames, result = stack_frames(alignment, catalogues, sky, parameters, workspace)
     sources = detect(result.sci, result.dq, parameters.detect)
     profile = measure_profile(result.sci, result.dq, sources.catalogue, sources.seeing)
     if profile is None:
@@ -183,8 +170,8 @@ def _lights(
         noise_correlation=result.metrics.noise_correlation, threads=workspace.threads,
     )  # fmt: skip
     lights = {}
-    for entry in alignment.used:
-        planes, found_in = planes_of(_frame(sky, entry.name)), catalogues[entry.name]
+    for entry, frame in zip(alignment.used, frames, strict=True):
+        planes, found_in = frame.planes, catalogues[entry.name]
         width = _width(found_in, sources.seeing)
         own = None if max(width, 1 / width) < _ALIKE else _profile_of(found_in, planes)
         stamp = profile.stamp(width) if own is None else own.stamp()
@@ -215,10 +202,6 @@ def _width(catalogue: ScratchRef, seeing: float) -> float:
     """Return the width of a frame's stars over that of the stack's; 1 if it is not known."""
     own = catalogue.metrics["seeing"]
     return float(own) / seeing if own is not None and np.isfinite(seeing) else 1.0
-
-
-def _frame(sky: SkyPass, name: str) -> ScratchRef:
-    return next(one for one in sky.frames if one.name == name)
 
 
 def _to_grid(grid: Grid, entry: AlignEntry) -> Sequence[float]:

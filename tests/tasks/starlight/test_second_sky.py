@@ -15,13 +15,13 @@ from imaging.registration.entries import AlignEntry, AlignInput, Alignment
 from imaging.registration.geometry import Affine
 from imaging.sky.choice import SkyParameters
 from imaging.sources.detect import DetectParameters
+from tasks import stack as stack_step
 from tasks.align import AlignedGroup
 from tasks.detect import catalogue_of, detect_sources
 from tasks.detrend import Detrending
 from tasks.masks import find_masks
 from tasks.sky import subtract_group_sky
 from tasks.stack import ScienceSet
-from tasks.starlight import second_sky
 from tasks.starlight.second_sky import remove_starlight
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, ScratchRef
@@ -103,7 +103,7 @@ class Field:
         self.aligned = AlignedGroup(
             alignment=Alignment(reference=names[0], entries=entries), catalogues=catalogues
         )
-        monkeypatch.setattr(second_sky, "align_input", lambda ref, _: AlignInput(
+        monkeypatch.setattr(stack_step, "align_input", lambda ref, _: AlignInput(
             catalogue=catalogue_of(ref), seeing=4.2, header=Header([]), facts=ref.frame.facts, shape=(SIZE, SIZE)
         ))  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_a_second_run_uses_the_planes_of_the_first(field, monkeypatch):
     crowd = field(800)
     done = crowd.second()
     identities = [Planes(one.folder).sha256() for one in done.frames]
-    monkeypatch.setattr(second_sky, "make_stack", None)
+    monkeypatch.setattr(stack_step, "make_stack", None)
     assert crowd.second() == "Reused"
     assert [Planes(one.folder).sha256() for one in done.frames] == identities
 
