@@ -120,7 +120,7 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
     group
         The group.
     limit
-        Share of the light at the centre or in the halo that may be lost.
+        Share of the light at the centre or in the halo that may be lost; more than its standard error beyond it is.
     clip
         Clipping threshold of the sky step, sigma.
     """
@@ -152,8 +152,8 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
         return None
     sky_step = _SkyStep(group, source, mesh, mesh.mean(masks, known), known, clip)
     computed = sky_step.losses(1.0, halo)
-    losses = found if computed is None else _combined(found, computed, measured, group.level, source, halo)
-    if max(losses) <= limit:
+    losses, errors = _estimated(found, computed, group.level, source, halo)
+    if max(loss - error for loss, error in zip(losses, errors, strict=True)) <= limit:
         return None
     middle = (group.size - 1) / 2
     y, x = (np.array([source.y, source.x]) - mesh.places[0]) * group.size + middle
@@ -245,24 +245,24 @@ def _ring(
     return float(one.lost[inside].sum()) / light, float(one.distance[inside].mean())
 
 
-def _combined(
-    found: Losses, computed: Losses, measured: Contamination, level: float, source: SourceModel, halo: float
-) -> Losses:
-    """Return the means of measured and computed losses, weighted by the inverse of their variances.
+def _estimated(
+    found: Losses, computed: Losses | None, level: float, source: SourceModel, halo: float
+) -> tuple[Losses, Losses]:
+    """Return the means of measured and computed losses, weighted by the inverse of their variances, and their errors.
 
-    Where both differ by more than their errors, the measured loss is returned.
+    Where both differ by more than their errors, or none could be computed, it is the measured loss.
     """
     unknown = math.hypot(source.scatter, _STRUCTURE * level)
-    both = []
-    for seen, predicted, distance in (
-        (found.centre, computed.centre, 0.2),
-        (found.halo, computed.halo, halo),
-    ):
+    losses, errors = [], []
+    for seen, predicted, distance in zip(found, computed or found, (0.2, halo), strict=True):
         error = unknown / max(source.peak * math.exp(-distance), 1e-9)
         its_error = max(_COMPUTED * abs(predicted), 1e-3)
-        if abs(seen - predicted) > _DIFFERENT * math.hypot(error, its_error):
-            both.append(seen)  # the steps did something that is not computed
+        # Beyond their errors, the steps did something that is not computed.
+        if computed is None or abs(seen - predicted) > _DIFFERENT * math.hypot(error, its_error):
+            losses.append(seen)
+            errors.append(error)
             continue
         weights = error**-2, its_error**-2
-        both.append((weights[0] * seen + weights[1] * predicted) / sum(weights))
-    return Losses(*both)
+        losses.append((weights[0] * seen + weights[1] * predicted) / sum(weights))
+        errors.append(sum(weights) ** -0.5)
+    return Losses(*losses), Losses(*errors)

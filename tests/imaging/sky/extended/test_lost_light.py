@@ -97,6 +97,27 @@ def test_skies_next_to_the_source_lose_nothing():
     assert find(replace(seen.group, stack=stack, pointings=pointings)) is None
 
 
+@pytest.mark.parametrize("lost", [0.045, 0.06, 0.4])
+def test_a_loss_within_its_error_of_the_limit_is_no_alarm(lost):
+    seen = observe(np.random.default_rng(11), grid(20.0), exponential(33.0))
+    n = len(seen.light)
+    far = seen.group.pointings.shifts + np.array([0.0, 75.0])
+    chosen = np.hstack([np.zeros((n, n), bool), np.ones((n, n), bool)])
+    # Sky frames far away, but a plane fitted to the wings of the source: the level is wrong everywhere.
+    level = lost * 2700.0 * np.exp(-2.0)
+    group = replace(
+        seen.group,
+        stack=(seen.light - level).astype(np.float32),
+        pointings=Pointings(np.vstack([seen.group.pointings.shifts, far]), chosen),
+    )
+    found = find(group)
+    if lost < 0.1:
+        assert found is None
+        return
+    assert found is not None
+    assert found.losses.halo == pytest.approx(lost, rel=0.3)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_no_star_field_is_taken_for_an_extended_source(seed):
     rng = np.random.default_rng(seed)
