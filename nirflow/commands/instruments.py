@@ -78,6 +78,7 @@ def check(
     from imaging.instruments.examination import FactRead, read_facts
     from imaging.io.raw_file import read_headers
     from nirflow.survey import frame_files
+    from tasks.support.parameters import ReductionParameters, for_instrument
 
     path = Path(table).expanduser()
     if path.suffix == ".toml" or path.exists():
@@ -85,6 +86,7 @@ def check(
         catalogue.try_table(instrument, path)
     else:
         instrument = catalogue.named(table)
+    for_instrument(ReductionParameters(), instrument)  # its [defaults] are valid
     read: dict[Path, list[FactRead]] = {}
     usable: list[FrameFacts] = []
     for file in frame_files(files).files:
