@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Final
 
 from calib_store.model.settings import StoreSettings, default_data_dir
@@ -87,6 +88,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
             prompt_heartbeats(reduce_night) as run,
             _progress(quiet=request.quiet),
             _server_reported(address),
+            redirect_stdout(sys.stderr),  # a step of the user's own may print; standard output has the report
         ):
             report = run(list(request.paths), out, options)
     return report.model_copy(update={"log_file": log_file})

@@ -86,23 +86,29 @@ class Group:
 
 
 def group_frames(frames: Sequence[Examination]) -> list[Group]:
-    """Put the usable frames into groups: darks, flats, then science fields."""
+    """Put the usable frames into groups: darks, flats, then science fields.
+
+    Of frames of several instruments, the labels name theirs.
+    """
     from imaging.frames.calibration_groups import calibration_groups
     from imaging.frames.groups import science_groups
 
     named = {frame.facts.name: frame for frame in frames if frame.usable and frame.facts is not None}
     facts = [frame.facts for frame in named.values() if frame.facts is not None]
+    several = len({one.instrument for one in facts}) > 1
     groups = []
     for calibration in calibration_groups(facts):
         parts = [calibration.kind, calibration.filter, f"{calibration.exposure_time:g} s"]
         parts += [f"x {calibration.coadds}"] if calibration.coadds > 1 else []
         parts += [f"lamp {calibration.lamp}"] if calibration.lamp else []
         members = tuple(named[name] for name in calibration.members)
+        parts += [calibration.facts.instrument] if several else []
         groups.append(Group(" ".join(part for part in parts if part), members))
     for science in science_groups(facts):
+        its = f" {named[science.objects[0]].facts.instrument}" if several else ""  # type: ignore[union-attr]
         label = f"science {science.filter} {science.exposure_time:g} s {science.target}"
         sky = len(science.members) - len(science.objects)
         mode = f"offset, {sky} for the sky" if science.mode == "offset" else "dither"
         members = tuple(named[name] for name in science.members)
-        groups.append(Group(f"{label} ({mode})", members, science.notes))
+        groups.append(Group(f"{label} ({mode}){its}", members, science.notes))
     return groups

@@ -119,6 +119,7 @@ def science_recipe(
         _EARLIER_VERSIONS | ({"own": OWN_STEPS_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
         own.values(),
+        own.products,
     )
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from calib_store.exchange.ancestry import is_by_name, is_direct
 from calib_store.model.records import InputRef
+from calib_store.model.values import OWN_STEP
 from calib_store.store import Store
 from calib_store.tables.products import with_ids
 from imaging.calibrations.sanity import LIMITS, check_usable
@@ -194,7 +195,7 @@ def members(
     FrameError
         If frames are known by their checksums and all of them are of another kind.
     """
-    direct = [ref for ref in inputs if is_direct(ref)]
+    direct = [ref for ref in inputs if is_direct(ref) and ref.role != OWN_STEP]
     shas = {ref.source: ref for ref in direct if isinstance(ref.source, str)}
     companions = companions or Companions()
     noted = {sha256: one for sha256, one in companions.frames.items() if sha256 in shas}

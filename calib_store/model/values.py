@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from imaging.frames.facts import FrameFacts
 
+#: Role of a product that an argument of a user's own step names. It is part of the recipe by its sha256 there.
+OWN_STEP: Final = "own step"
 #: Deepest nesting of lists and tables; a product has five levels.
 _DEEPEST: Final = 50
 

@@ -38,7 +38,7 @@ from imaging.errors import NirflowError
 from imaging.frames.sequences import Sequence as Exposures
 from tasks.support.artifacts import publish_page
 from tasks.support.best_effort import best_effort
-from tasks.support.parameters import ReductionParameters
+from tasks.support.parameters import ReductionParameters, as_in_a_form
 from tasks.support.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def options_of(settings: Settings, **given: Any) -> Options:
     A sequence that has grown gives a product with the same name and other content: the new one replaces the old one in
     the night's folder. The store keeps both.
     """
-    parameters = given.pop("parameters", None) or ReductionParameters()
+    parameters = as_in_a_form(given.pop("parameters", None) or ReductionParameters())
     settings.steps.check_form(parameters.steps)
     steps = parameters.steps.over(settings.steps.parameters).resolved()
     parameters = parameters.model_copy(update={"steps": steps})

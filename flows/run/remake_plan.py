@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from calib_store.model.records import Frame, InputRef, Product
+from calib_store.model.values import OWN_STEP
 from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import Members
 from flows.recipes.night_plan import NightPlan
@@ -40,7 +41,7 @@ class Remake:
     parameters
         Its own parameters.
     made_with
-        The products that it was made with.
+        The calibrations that it was made with.
     named
         Kinds among these that were named by a user.
     missing
@@ -122,6 +123,8 @@ def plan_remakes(
     there = {frame.sha256: frame for frame in frames}
     plan = RemakePlan()
     kept: set[UUID] = set()
+    bad = {product.id for product in redo.products}
+    bad |= {redo.cause.id} if isinstance(redo.cause, Product) else set()
     for product in redo.products:
         if (
             product.kind not in KINDS
@@ -130,7 +133,8 @@ def plan_remakes(
         ):
             continue
         try:
-            plan.remakes.append(_remake(product, redo.inputs[product.id], there, known, parameters, kept))
+            inputs = redo.inputs[product.id]
+            plan.remakes.append(_remake(product, inputs, there, known, parameters, kept, bad))
         except NotPossibleError as error:
             kept.add(product.id)
             plan.kept.append(Kept(old=product.name_and_id, reason=error.reason, remedy=error.remedy))
@@ -148,9 +152,15 @@ def _remake(
     known: Mapping[str, Frame],
     parameters: ReductionParameters,
     kept: Collection[UUID],
+    bad: Collection[UUID],
 ) -> Remake:
     if any(ref.source in kept for ref in inputs):
         raise NotPossibleError("its calibrations could not be made again either")
+    if any(ref.role == OWN_STEP and ref.source in bad for ref in inputs):
+        raise NotPossibleError(
+            "an argument of its own steps names a product that is rejected, superseded or made again",
+            "Reduce its frames again with another product in the argument (--step).",
+        )
     recorded = [(ref.role, known[ref.source]) for ref in inputs if isinstance(ref.source, str)]
     usable = [(role, frame) for role, frame in recorded if is_usable(frame)]
     absent = sorted({frame.name for _, frame in usable if frame.sha256 not in there})
@@ -168,7 +178,7 @@ def _remake(
         product,
         work_of(KINDS[product.kind].name, members, recorded_facts),
         own,
-        tuple(ref.source for ref in inputs if isinstance(ref.source, UUID)),
+        tuple(ref.source for ref in inputs if isinstance(ref.source, UUID) and ref.role != OWN_STEP),
         frozenset(detrend.get("override", ())),
         frozenset(detrend.get("allow_missing", ())),
         outdated_parameters(product),

@@ -50,6 +50,11 @@ def kind_of_name(name: str) -> str:
     return ARCHIVE if _ARCHIVE.fullmatch(name) else OTHER
 
 
+def is_fits_name(name: str) -> bool:
+    """Return whether a name ends like that of a FITS file, also of a compressed one."""
+    return _FRAME.fullmatch(name) is not None
+
+
 def plain_name(path: str) -> str:
     """Return the file name of ``path`` without its compression suffix, its ending written as ``.fits``."""
     name = path.replace("\\", "/").rsplit("/", 1)[-1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -170,8 +171,8 @@ def identity(name: str) -> str | None:
     table = next((one for one in tables() if one.instrument.name == name), None)
     if table is None or table.origin == OWN:
         return None
-    content = table.instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"})
-    return hashlib.sha256(content.encode()).hexdigest()
+    content = table.instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"}).encode()
+    return hashlib.sha256(content + _source(quirks_of(table.instrument))).hexdigest()
 
 
 def largest_detector() -> int:
@@ -185,7 +186,7 @@ def quirks_of(instrument: Instrument) -> Quirks | None:
     Raises
     ------
     NirflowError
-        If the function does not exist.
+        If the function does not exist, or cannot be imported.
     """
     return None if instrument.quirks is None else _function(instrument.quirks, instrument.name)
 
@@ -195,12 +196,24 @@ def _function(path: str, name: str) -> Quirks:
     module, _, function = path.partition(":")
     try:
         found: Quirks = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # importing runs code of the package
         raise NirflowError(
-            f"The table of {name} names the quirks {path!r}, which cannot be found: {error}.",
+            f"The table of {name} names the quirks {path!r}, which cannot be imported: {type(error).__name__}: "
+            f"{error}.",
             remedy="Correct its line `quirks`, or install the package.",
         ) from error
+    if not callable(found):
+        raise NirflowError(
+            f"The table of {name} names the quirks {path!r}, which is not a function.",
+            remedy="Correct its line `quirks`.",
+        )
     return found
+
+
+def _source(quirks: Quirks | None) -> bytes:
+    """Return the source of the module with the quirks of a table that is not nirflow's own; empty without any."""
+    file = getattr(sys.modules.get(getattr(quirks, "__module__", "")), "__file__", None)
+    return Path(file).read_bytes() if quirks is not None and file is not None else b""
 
 
 def read_table(path: Path) -> Instrument:
@@ -235,14 +248,32 @@ def read_table(path: Path) -> Instrument:
     return table
 
 
+def _of_packages() -> list[Table]:
+    """Return the tables of installed packages."""
+    # A package may be found in two folders of sys.path: the first one counts, as for an import.
+    points: dict[tuple[str, str, str], EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        points.setdefault((point.dist.name if point.dist else "", point.name, point.value), point)
+    found = []
+    for (package, _, _), point in points.items():
+        try:
+            loaded = point.load()
+            path = Path(loaded() if callable(loaded) else loaded)
+        except (Exception, SystemExit) as error:  # importing runs code of the package
+            raise NirflowError(
+                f"The table {point.name!r} of the package {package or 'of unknown name'} ({point.value}) cannot be "
+                f"found: {type(error).__name__}: {error}.",
+                remedy="Correct its entry point, which names a path or a function that returns one, or uninstall it.",
+            ) from error
+        found.append(Table(read_table(path), path, point.name))
+    return found
+
+
 @cache
 def _tables() -> tuple[Table, ...]:
     here = Path(__file__).parent
     found = [Table(read_table(path), path, OWN) for path in sorted(here.glob("*.toml"))]
-    for point in entry_points(group=ENTRY_POINTS):
-        loaded = point.load()
-        path = Path(loaded() if callable(loaded) else loaded)
-        found.append(Table(read_table(path), path, point.name))
+    found += _of_packages()
     found += [
         Table(read_table(path), path, "settings")
         for path in map(Path.expanduser, map(Path, OWN_TABLES.paths()))

@@ -26,7 +26,7 @@ _FORGOTTEN: Final = 10.0
 class _Numbers(BaseModel):
     """Numbers that may depend on the read mode."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     pixel_scale: float | None = Field(default=None, gt=0, description="arcsec")
     gain: float | None = Field(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imaging.errors import FrameError
 from imaging.header import text_of
+from imaging.instruments import catalogue
 from imaging.instruments.instrument import Fact, Instrument
 from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.reading import facts_in, filters_in, lamp_in, value_of
@@ -62,11 +64,8 @@ def read_facts(
         found = [FactRead("filter_id", wheels, filters_in(instrument, keys))]
     except FrameError as error:
         found = [FactRead("filter_id", error.keyword or wheels, error.found, error.reason)]
-    named = str(primary.get("INSTRUME") or "").strip()
-    if named and named not in (instrument.name, *instrument.aliases):
-        found.insert(
-            0, FactRead("instrument", "INSTRUME", named, f"the frame is not one of {instrument.name}")
-        )
+    if (stranger := _of_another(instrument, primary)) is not None:
+        found.insert(0, stranger)
     for fact in instrument.fact_names:
         spec = instrument.facts.get(fact)
         if spec is None:
@@ -88,7 +87,9 @@ def read_facts(
     except FrameError as error:
         return [*found, FactRead("kind", error.keyword or "", error.found, error.reason)]
     found = [
-        one if one.value == facts[one.fact] else replace(one, keywords=_CHANGED, value=facts[one.fact])
+        one
+        if one.problem or one.value == facts[one.fact]
+        else replace(one, keywords=_CHANGED, value=facts[one.fact])
         for one in found
     ]
     readout = instrument.detector.readout(facts)
@@ -117,6 +118,22 @@ def read_facts(
         *known,
         *(FactRead("note", "", note) for note in facts["header_notes"]),
     ]
+
+
+def _of_another(instrument: Instrument, primary: Header) -> FactRead | None:
+    """Return the name in a header if it is not that of an instrument; a reduction finds the table by it."""
+    known = catalogue.by_header(primary)
+    if known is not None and known.name == instrument.name:
+        return None
+    keywords = ("INSTRUME", *instrument.named_by)
+    keyword = next((one for one in keywords if primary.get(one) is not None), None)
+    if keyword is None:
+        problem = (
+            f"{' or '.join(keywords)} is missing; the keyword with the instrument's name belongs in named_by"
+        )
+        return FactRead("instrument", " or ".join(keywords), None, problem)
+    problem = f"the frame is not one of {instrument.name}"
+    return FactRead("instrument", keyword, str(primary.get(keyword)).strip(), problem)
 
 
 #: Source of a value that is not that of the keyword.
@@ -149,6 +166,8 @@ _OWN: Final[Mapping[str, tuple[str, ...]]] = {"camera": ("CAMERA",)}
 _CLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
     "time": ("UTSTART", "UT", "TIME-OBS", "UTC"), "mjd": ("MJD-OBS", "MJD_OBS", "MJD"),
 }  # fmt: skip
+#: Keyword of the date, and often of the time with it.
+_DATE: Final = "DATE-OBS"
 #: First and last column, first and last row.
 _CORNERS: Final = ("LOWROW", "HIROW", "LOWCOL", "HICOL")
 _WHEELS: Final = ("FILTER", "FILTER1", "FILTER2", "FILTER3", "FILTNAM", "FILT1POS", "FILT2POS")
@@ -174,7 +193,9 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         Rows and columns of its image.
     """
     keyword = next((one for one in ("INSTRUME", *_NAMES) if isinstance(primary.get(one), str)), "")
-    name = str(primary.get(keyword, "")).strip() or "MYCAM"
+    header_name = str(primary.get(keyword, "")).strip() or "MYCAM"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", header_name).strip("-")[:30] or "MYCAM"
+    aliases = [] if name == header_name else [f"aliases = [{_text(header_name)}]   # the name in the headers"]
     named = (
         []
         if keyword == "INSTRUME"
@@ -184,13 +205,19 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         f"# A first table for {name}. Replace every 0.0 by the number of the detector; lines marked GUESS are",
         "# usual values that the file does not confirm. Then:  nirflow instruments check THIS_FILE FRAMES...",
         "",
-        f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}", *named,
+        f"name = {_text(name)}", f"title = {_text(name)}", f"version = {_text(f'{name.lower()}-1')}", *aliases, *named,
     ]  # fmt: skip
     for key, usual in _CLOCKS.items():
         there = [keyword for keyword in usual if primary.get(keyword) is not None]
         if there:
             value = _one_line(repr(primary.get(there[0])))
             lines.append(f"{key} = [{', '.join(map(_text, there))}]   # here {value}")
+        elif key == "time" and "T" in str(primary.get(_DATE, "")):  # date and time in one card
+            lines.append(f"time = [{_text(_DATE)}]   # here {_one_line(repr(primary.get(_DATE)))}")
+    lines += [
+        "", "# Nights and file names change at 14:00 local time; without these lines, at 14:00 UT:",
+        "# [site]", "# utc_offset = 0.0   # local time minus UT, hours",
+    ]  # fmt: skip
     lines += ["", "[facts]"]
     for fact, usual in _USUAL.items():
         header = (extension or {}) if fact == "section" else primary
@@ -214,7 +241,7 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
             f"{fact} = {{ keywords = [{', '.join(map(_text, keywords))}]{default}{where} }}{_one_line(value)}"
         )
     for fact, usual in _OWN.items():
-        there = [keyword for keyword in usual if primary.get(keyword) is not None]
+        there = [one for one in usual if primary.get(one) is not None and one != keyword]
         if there:
             value = _one_line(repr(primary.get(there[0])))
             lines.append(f'{fact} = {{ keywords = [{_text(there[0])}], default = "" }}   # here {value}')

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -225,7 +225,7 @@ class Instrument(Adaptation, TableModel):
         default_factory=dict,
         description="facts that frames and products of a kind share; default: those of the kind",
     )
-    tolerance: dict[str, float] = Field(
+    tolerance: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
         default_factory=dict, description="tolerance of a number, in its unit"
     )
     windows: dict[ProductKind, Window] = Field(
@@ -336,8 +336,11 @@ class Instrument(Adaptation, TableModel):
 
     def is_number(self, fact: str) -> bool:
         """Return whether a fact is a number."""
-        kind = COMMON[fact][0] if fact in COMMON else self.facts[fact].type if fact in self.facts else "text"
-        return kind != "text"
+        return self.type_of(fact) != "text"
+
+    def type_of(self, fact: str) -> FactType:
+        """Return the type of a fact; those that are derived from several keywords are texts."""
+        return COMMON[fact][0] if fact in COMMON else self.facts[fact].type if fact in self.facts else "text"
 
     def keyword(self, fact: str) -> str:
         """Return the keyword that messages name for a fact; for the kind, the first that determines it, if any."""

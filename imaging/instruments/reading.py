@@ -12,7 +12,7 @@ from imaging.instruments import catalogue
 from imaging.instruments.conversions import optional_angle
 from imaging.instruments.exposure_start import FIRST_DAY, LAST_DAY, Start, Written, exposure_start
 from imaging.instruments.header_rules import fits
-from imaging.instruments.instrument import COMMON, Choice, Fact, FactType, Instrument, Value
+from imaging.instruments.instrument import COMMON, Choice, Fact, Instrument, Value
 from imaging.instruments.keywords import Header, Keywords
 from imaging.instruments.sections import section_of_pixels
 from imaging.instruments.time_texts import parse_moment
@@ -108,12 +108,32 @@ def facts_in(
     facts["started"] = start.moment
     quirks = catalogue.quirks_of(instrument)
     if quirks is not None:
-        facts = quirks(keys, facts)
+        facts = _with_quirks(instrument, quirks, keys, facts)
     _check_numbers(instrument, keys, facts)
     if not is_mask:
         keys.notes += instrument.detector.notes(facts)
     facts["header_notes"] = tuple(dict.fromkeys((*keys.notes, *start.notes)))
     return facts
+
+
+def _with_quirks(
+    instrument: Instrument, quirks: catalogue.Quirks, keys: Keywords, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the facts after the function of a table; whatever it raises concerns this frame only."""
+    remedy = (
+        f"Correct the function {instrument.quirks}, which the table of {instrument.name} names, or omit it."
+    )
+    try:
+        found = quirks(keys, dict(facts))
+    except FrameError:
+        raise
+    except (Exception, SystemExit) as error:
+        problem = f"{type(error).__name__}: {error}".rstrip(".: ")
+        raise FrameError(keys.name, f"the quirks failed with {problem}", remedy=remedy) from error
+    if not isinstance(found, dict) or (lost := sorted(facts.keys() - found.keys())):
+        what = f"the facts without {', '.join(lost)}" if isinstance(found, dict) else type(found).__name__
+        raise FrameError(keys.name, f"the quirks returned {what}, expected all facts", remedy=remedy)
+    return found
 
 
 def _contradictions(instrument: Instrument, primary: Header, extension: Header) -> list[str]:
@@ -174,11 +194,6 @@ def value_of(
     return _read(keys, keyword, fact, spec, instrument)
 
 
-def type_of(instrument: Instrument, fact: str) -> FactType:
-    """Return the type of a fact that comes from a keyword."""
-    return COMMON[fact][0] if fact in COMMON else instrument.facts[fact].type
-
-
 def _without_keyword(instrument: Instrument, fact: str) -> Any:
     if fact == "detector":
         return instrument.name
@@ -189,7 +204,7 @@ def _without_keyword(instrument: Instrument, fact: str) -> Any:
 
 
 def _read(keys: Keywords, keyword: str, fact: str, spec: Fact, instrument: Instrument) -> Any:
-    type_ = type_of(instrument, fact)
+    type_ = instrument.type_of(fact)
     low, high = spec.range or (-math.inf, math.inf)
     if type_ == "optional":
         number = (

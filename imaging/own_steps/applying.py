@@ -7,6 +7,7 @@ the world coordinates have to stay, because what follows relies on them. No bit 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,8 +102,24 @@ def apply_steps(
 
 
 def called_here(step: LoadedStep, ccd: CCDData, values: Mapping[str, Any]) -> Any:
-    """Call a step in this process."""
-    return step.function(ccd, **values)
+    """Call a step in this process.
+
+    What it sets by `numpy.seterr` ends with it. A copy of the process that it left behind (`os.fork`) ends here too, in
+    place of continuing the reduction a second time.
+    """
+    with np.errstate(), only_this_process():
+        return step.function(ccd, **values)
+
+
+@contextmanager
+def only_this_process() -> Iterator[None]:
+    """End any copy of this process that reaches the end of the block."""
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            os._exit(1)
 
 
 @contextmanager
@@ -181,7 +198,8 @@ class _Before:
         self._check_wcs(after.wcs)
         if after.data.dtype.kind not in "fiub":
             raise UnfitResultError(f"returned pixels of the type {after.data.dtype}, not real numbers")
-        mask = self.mask if after.mask is None else np.asarray(after.mask)
+        unmasked = after.mask is None or after.mask is np.ma.nomask
+        mask = self.mask if unmasked else np.asarray(after.mask)
         if mask.shape != self.shape:
             raise UnfitResultError(f"returned a mask of the shape {mask.shape} for a frame of {self.shape}")
         with np.errstate(over="ignore"):  # infinite in single precision: masked

@@ -20,6 +20,9 @@ GIVEN: Final = "given"
 RETURNED: Final = "returned"
 READY: Final = b"ready\n"
 _PR_SET_PDEATHSIG: Final = 1
+#: Largest result: so many times what was given, and that much more for a header. Double precision is twice as large.
+_MOST_TIMES: Final = 8
+_SMALL: Final = 1 << 24
 
 
 def main(folder: Path, parent: int) -> None:
@@ -29,16 +32,19 @@ def main(folder: Path, parent: int) -> None:
         return
     ready = os.dup(1)
     os.dup2(2, 1)  # output of the step is no answer
+    from imaging.own_steps.applying import only_this_process
     from imaging.own_steps.loading import load
 
     with (folder / GIVEN).open("rb") as file:
         use, values, ccd = pickle.load(file)
+        given = file.tell()
     function = load(use).function
     os.write(ready, READY)
     wcs = None if ccd.wcs is None else ccd.wcs.deepcopy()
     outcome: tuple[Any, bool, str, str] = (None, False, "", "")
     try:
-        returned = function(ccd, **values)
+        with only_this_process():
+            returned = function(ccd, **values)
         outcome = (returned, _stripped(returned, wcs), "", "")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the parent reports it
         outcome = (None, False, f"{type(error).__name__}: {error}", traceback.format_exc())
@@ -48,6 +54,9 @@ def main(folder: Path, parent: int) -> None:
     except Exception as error:  # noqa: BLE001 - pickling calls code of the object
         text = f"what it returned cannot be passed between processes: {type(error).__name__}: {error}"
         content = pickle.dumps((None, False, text, traceback.format_exc()))
+    if len(content) > (most := _MOST_TIMES * given + _SMALL):
+        text = f"it returned {len(content)} bytes, more than the {most} that a frame may have"
+        content = pickle.dumps((None, False, text, ""))
     aside.write_bytes(content)
     aside.rename(folder / RETURNED)
 

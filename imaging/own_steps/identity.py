@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any, Final
@@ -32,39 +33,51 @@ def identity_of(step: LoadedStep) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``function`` (dotted name), ``source`` (sha256 of the Python files of its package), ``distribution`` (name and
-        version; empty without one), ``requires`` (versions of what that requires, by name), ``bit``.
+        ``function`` (dotted name), ``source`` (sha256 of the Python files of its package, and of the package that
+        names it if that is another), ``distribution`` (names and versions; empty without one), ``requires`` (versions
+        of what these require, by name), ``bit``.
 
     Raises
     ------
     OwnStepError
         If it has neither source nor version.
     """
-    function = inspect.unwrap(step.function)
+    function = _innermost(step.function)
     module = getattr(function, "__module__", None) or type(function).__module__
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    files = _files(module)
+    # A package may register a function of another one, with arguments of its own: it matters which of both changes.
+    modules = {one.partition(".")[0]: one for one in (step.module or module, module)}
+    files = {package: _files(one) for package, one in modules.items()}
     provided = packages_distributions()
-    providers = [one for one in (step.distribution, *provided.get(module.partition(".")[0], ())) if one]
-    versions = {one: _version(one) for one in dict.fromkeys(providers)}
-    if not files and not any(versions.values()):
-        raise OwnStepError(
-            f"The step {step.use.function} ({module}) has neither source files nor a package with a version, so that "
-            "nirflow could not notice when it changes.",
-            remedy="Put the function into a module of its own: a file, or an installed package.",
-        )
+    providers = [step.distribution, *(one for package in modules for one in provided.get(package, ()))]
+    versions = {one: _version(one) for one in dict.fromkeys(providers) if one}
+    for package, named in modules.items():
+        of_it = [step.distribution, *provided.get(package, ())]
+        if not files[package] and not any(versions.get(one) for one in of_it):
+            raise OwnStepError(
+                f"The step {step.use.function} ({named}) has neither source files nor a package with a version, so "
+                "that nirflow could not notice when it changes.",
+                remedy="Put the function into a module of its own: a file, or an installed package.",
+            )
     needed = set(_ALWAYS)
     for one in versions:
         needed |= _required(one)
     if not versions:  # no metadata: what the files import
-        needed |= {one for imported in _imports(files.values()) for one in provided.get(imported, ())}
+        every = [path for part in files.values() for path in part.values()]
+        needed |= {one for imported in _imports(every) for one in provided.get(imported, ())}
     return {
         "function": f"{module}:{name}",
-        "source": _as_imported(module.partition(".")[0], _digest(files)),
+        "source": " ".join(_as_imported(package, _digest(part)) for package, part in files.items()),
         "distribution": ", ".join(f"{one} {version}" for one, version in versions.items() if version),
         "requires": {one: _version(one) for one in sorted(needed - set(versions)) if _version(one)},
         "bit": step.bit,
     }
+
+
+def _innermost(function: Any) -> Any:
+    """Return the function that a decorator or `functools.partial` calls."""
+    function = inspect.unwrap(function)
+    return _innermost(function.func) if isinstance(function, partial) else function
 
 
 def _files(module: str) -> dict[str, Path]:
@@ -75,7 +88,12 @@ def _files(module: str) -> dict[str, Path]:
     root = sys.modules.get(module.partition(".")[0])
     places = [Path(one) for one in getattr(root, "__path__", ())]
     if places:
-        found = {str(path.relative_to(place)): path for place in places for path in place.rglob("*.py")}
+        found = {
+            str(path.relative_to(place)): path
+            for place in places
+            for path in place.rglob("*.py")
+            if path.is_file()
+        }
         return dict(sorted(found.items()))
     file = getattr(sys.modules.get(module), "__file__", None)
     return {Path(file).name: Path(file)} if file is not None and file.endswith(".py") else {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from imaging.own_steps.declared import Step
 from imaging.own_steps.registered import OwnStepError, entry_point_of
@@ -39,6 +40,8 @@ class LoadedStep:
         Seconds for one frame; None: no limit.
     distribution
         The package that registers it; empty for a function that is named by its module.
+    module
+        The module in which it was found, which may be another than that of the function.
     """
 
     use: StepUse
@@ -48,6 +51,7 @@ class LoadedStep:
     bit: Bit
     time_limit: float | None
     distribution: str = ""
+    module: str = ""
 
 
 def load(use: StepUse, time_limit: float | None = None) -> LoadedStep:
@@ -67,29 +71,45 @@ def load(use: StepUse, time_limit: float | None = None) -> LoadedStep:
     """
     distribution = ""
     if ":" in use.function:
-        name, found = use.function.rpartition(":")[2].rpartition(".")[2], _imported(use.function)
+        name, path = use.function.rpartition(":")[2].rpartition(".")[2], use.function
+        found = _imported(path)
     else:
         point = entry_point_of(use.function)
         distribution = point.dist.name if point.dist is not None else ""
-        name, found = (
-            use.function,
-            _imported(point.value.replace(" ", ""), f"{use.function} ({distribution})"),
-        )
+        name, path = use.function, f"{point.module}:{point.attr}"
+        found = _imported(path, f"{use.function} ({distribution})")
     declared = found if isinstance(found, Step) else Step(found, bit=_bit_of(found))
     if not callable(declared.function) or inspect.isclass(declared.function):
         raise OwnStepError(
             f"The step {use.function} is {_what(declared.function)}, not a function.",
             remedy="Name a function that takes a CCDData and returns one: package.module:function.",
         )
+    _check_declared(use, declared)
+    arguments = _arguments(use, declared)
+    _check_signature(use, declared, arguments)
+    limit = use.time_limit or declared.time_limit or time_limit
+    bit, module = use.bit or declared.bit, path.partition(":")[0]
+    return LoadedStep(use, name, declared.function, arguments, bit, limit, distribution, module)
+
+
+def _check_declared(use: StepUse, declared: Step) -> None:
+    """Refuse what a package declares with its step, if it is invalid: nothing else checks it."""
     if declared.bit not in get_args(Bit):
         raise OwnStepError(
             f"The step {use.function} declares the DQ bit {declared.bit}.",
             remedy="A step sets one of 1 (bad), 8 (cosmic ray), 16 (no data), 32 (overlap) and 64 (not illuminated).",
         )
-    arguments = _arguments(use, declared)
-    _check_signature(use, declared, arguments)
-    limit = use.time_limit or declared.time_limit or time_limit
-    return LoadedStep(use, name, declared.function, arguments, use.bit or declared.bit, limit, distribution)
+    limit, model = declared.time_limit, declared.parameters
+    if limit is not None and not (isinstance(limit, (int, float)) and 0 < limit < math.inf):
+        raise OwnStepError(
+            f"The step {use.function} declares the time limit {limit!r}.",
+            remedy="A time limit is a number of seconds above 0, or None.",
+        )
+    if model is not None and not (inspect.isclass(model) and issubclass(model, BaseModel)):
+        raise OwnStepError(
+            f"The parameters that the step {use.function} declares are {_what(model)}, not a model.",
+            remedy="Give the class itself, which is derived from pydantic.BaseModel.",
+        )
 
 
 def _imported(function: str, shown: str = "") -> Any:

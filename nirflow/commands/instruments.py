@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 #: The problem of a file without a keyword (`imaging.instruments.keywords`).
 _MISSING = "keyword is missing"
+#: Where a table defines what it derives from several keywords.
+_PLACES = {"lamp": ("lamp",), "kind": ("kinds",), "filter_id": ("wheels",), "instrument": ("name",)}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -78,6 +80,7 @@ def check(
     from imaging.instruments.examination import FactRead, read_facts
     from imaging.io.raw_file import read_headers
     from nirflow.survey import frame_files
+    from tasks.support.parameters import ReductionParameters, for_instrument
 
     path = Path(table).expanduser()
     if path.suffix == ".toml" or path.exists():
@@ -85,6 +88,7 @@ def check(
         catalogue.try_table(instrument, path)
     else:
         instrument = catalogue.named(table)
+    for_instrument(ReductionParameters(), instrument)  # its [defaults] are valid
     read: dict[Path, list[FactRead]] = {}
     usable: list[FrameFacts] = []
     for file in frame_files(files).files:
@@ -164,7 +168,8 @@ def _summary(read: dict[Path, list[FactRead]], table: Path | None) -> list[str]:
     found = ["Problems:"] if files else []
     text = table.read_text() if table is not None else ""
     for (fact, _, problem), names in files.items():
-        line = line_of(text, ("facts", fact)) if text else None
+        place = _PLACES.get(fact, ("facts", fact))
+        line = line_of(text, place) if text and (place[0] != "facts" or f"\n{fact}" in text) else None
         where = f"{fact} ({table}, line {line})" if line is not None else fact
         remedy = ""
         if problem.startswith(_MISSING):
@@ -209,5 +214,8 @@ def _possible(instrument: Instrument, frames: list[FrameFacts]) -> list[str]:
         what = (
             f"without a {' and a '.join(missing)} among these files" if missing else "with its dark and flat"
         )
+        places = {(by_name[name].poffset, by_name[name].qoffset) for name in group.objects}
+        if len(group.objects) > 1 and len(places) == 1:
+            what += "; all at the same offsets (poffset, qoffset), so that no frame shows the sky of another"
         found.append(f"stack of {counted(len(group.objects), 'frame')} in {group.filter}, {what}")
     return found + left_out

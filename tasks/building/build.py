@@ -262,8 +262,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
 
 
 def _inputs(recipe: Recipe, made_from: Sequence[Ingredient]) -> list[InputRef]:
-    frames = [InputRef(i.role, i.frame.sha256) for i in made_from]
-    return frames + [InputRef(p.kind, p.uuid) for p in recipe.calibrations.present]
+    return [*(InputRef(i.role, i.frame.sha256) for i in made_from), *recipe.made_with]
 
 
 def _missing(calibrations: Calibrations) -> list[str]:

@@ -22,21 +22,21 @@ def provenance(
     stamp: datetime,
     workspace: Workspace,
 ) -> list[ProvenanceRow]:
-    """Return the raw frames and the calibrations, with their md5 sums as DRAGONS records them."""
+    """Return the raw frames and the products, with their md5 sums as DRAGONS records them."""
     rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
-    return rows + [
-        ProvenanceRow(stamped(stamp), p.name, _md5(workspace.file_of(p)), "nirflow")
-        for p in recipe.calibrations.present
-    ]
+    local = workspace.store().objects.local
+    products = [(p.name, p.sha256) for p in recipe.calibrations.present]
+    products += [(p.name, p.sha256) for p in recipe.named]
+    return rows + [ProvenanceRow(stamped(stamp), name, _md5(local(sha)), "nirflow") for name, sha in products]
 
 
 def lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
-    """Return every ancestor: the frames, the calibrations and all of their inputs."""
+    """Return every ancestor: the frames, the products and all of their inputs."""
     own = product_name(recipe.first.name, recipe.kind)
     rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
-    for calibration in recipe.calibrations.present:
-        rows.append(LineageRow(calibration.name, calibration.sha256, calibration.kind, own))
-        product = store.get(calibration.uuid)
+    for ref in recipe.made_with:
+        product = store.get(str(ref.source))
+        rows.append(LineageRow(product.name, product.sha256, ref.role, own))
         edges = store.lineage(product).edges
         names = {product.id: product.name}
         names |= {e.input_product_id: e.name for e in edges if e.input_product_id is not None}

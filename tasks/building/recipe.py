@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any, Final
 
 from calib_store.model.records import InputRef, input_key, recipe_key
-from calib_store.model.values import exposure_keys
+from calib_store.model.values import OWN_STEP, exposure_keys
 from imaging.instruments import catalogue
 from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters
-from tasks.support.references import Calibrations, RawFrame
+from tasks.support.references import Calibrations, NamedProduct, RawFrame
 from tasks.support.workspace import Workspace
 
 #: Names, among a product's parameters, of the contributions of its instrument's table and of the user's own steps.
@@ -52,6 +52,8 @@ class Recipe:
         Products that are applied.
     own_steps
         What identifies the user's own steps, by point; empty without any.
+    named
+        Products that arguments of these steps name; they are part of what identifies the steps.
     """
 
     kind: ProductKind
@@ -63,6 +65,7 @@ class Recipe:
     earlier_versions: Mapping[str, int] = field(default_factory=dict)
     exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own_steps: Mapping[str, Any] = field(default_factory=dict)
+    named: Sequence[NamedProduct] = ()
 
     @property
     def algorithm_version(self) -> str:
@@ -93,7 +96,13 @@ class Recipe:
     def inputs(self) -> list[InputRef]:
         """The raw frames and products, as the store has them."""
         frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
-        return frames + [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
+        return [*frames, *self.made_with]
+
+    @property
+    def made_with(self) -> list[InputRef]:
+        """The products, as the store has them."""
+        applied = [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
+        return [*applied, *(InputRef(OWN_STEP, p.uuid) for p in self.named)]
 
     @property
     def first(self) -> RawFrame:
@@ -126,9 +135,9 @@ def rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
         f"{frames[sha256]} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}"
         for sha256, change in store.frames.rejections(frames).items()
     ]
-    for ref in recipe.calibrations.present:
-        product = store.get(ref.uuid)
-        if product.status == "rejected" and ref.kind not in recipe.calibrations.overridden:
+    for ref in recipe.made_with:
+        product = store.get(str(ref.source))
+        if product.status == "rejected" and ref.role not in recipe.calibrations.overridden:
             change = store.history(product)[-1]
             found.append(
                 f"{product.name} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}"

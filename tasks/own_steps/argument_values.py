@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from imaging.errors import FrameError
+from imaging.frames.file_names import is_fits_name
 from imaging.kinds import CalibrationKind, is_mask
 from imaging.own_steps.named_arguments import NUMBERS, OBJECT_MASK, number_of
 from imaging.own_steps.registered import OwnStepError
@@ -21,9 +23,6 @@ from tasks.support.workspace import Workspace
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
-
-#: Suffixes of the files that are given as CCDData; any other file is given as its path.
-_FITS: Final = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".fits.bz2")
 
 
 def values_of(
@@ -62,8 +61,11 @@ def values_of(
 
 
 def _literal(value: Any) -> Any:
-    """Return the value of an argument that names nothing; ``@@text`` stands for ``@text``."""
-    return value[1:] if isinstance(value, str) and value.startswith("@@") else value
+    """Return the value of an argument that names nothing; ``@@text`` stands for ``@text``.
+
+    A step may change a list or table in place: the next frame gets another one.
+    """
+    return value[1:] if isinstance(value, str) and value.startswith("@@") else deepcopy(value)
 
 
 def _value(
@@ -103,7 +105,7 @@ def _content(outside: Outside, step: OwnStep, workspace: Workspace) -> Any:
             f"{outside.path}, which the step {step.use.function} uses, has changed since the run began.",
             remedy="Reduce again once nothing writes to it any longer.",
         )
-    if not outside.path.name.lower().endswith(_FITS):
+    if not is_fits_name(outside.path.name):
         return outside.path
     return read_any_ccd(outside.path)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import Field, JsonValue
 from pydantic_core import to_jsonable_python
 
+from calib_store.model.records import Product
 from imaging.io.limits import opened
 from imaging.own_steps.applying import VERSION
 from imaging.own_steps.identity import identity_of
@@ -19,7 +20,7 @@ from imaging.own_steps.named_arguments import check_references, is_file, is_outs
 from imaging.own_steps.registered import OwnStepError
 from imaging.own_steps.uses import POINTS, OwnStepParameters, Point, StepUse, step_summary
 from tasks.support.decorator import step_task
-from tasks.support.references import Reference
+from tasks.support.references import NamedProduct, Reference
 from tasks.support.workspace import Workspace
 
 #: Version of the checks of what steps return, for the stacks that they had a part in.
@@ -34,6 +35,9 @@ class Outside(Reference):
     name: str = Field(description="as the user named it")
     sha256: str
     path: Path | None = Field(default=None, description="a file; None: a product of the store")
+    product: NamedProduct | None = Field(
+        default=None, description="the product of the store with this content, if there is one"
+    )
 
 
 class OwnStep(Reference):
@@ -106,6 +110,13 @@ class OwnSteps(Reference):
         """Return what identifies the steps at a point as text."""
         return json.dumps([step.values() for step in self.at(point)], sort_keys=True)
 
+    @property
+    def products(self) -> tuple[NamedProduct, ...]:
+        """The products of the store that arguments name, each once."""
+        steps = [step for point in POINTS for step in self.at(point)]
+        found = [one.product for step in steps for one in step.outside.values() if one.product is not None]
+        return tuple({one.id: one for one in found}.values())
+
     def cards(self) -> dict[str, str]:
         """Return the cards of a product's header: one for each step, in the order of the points."""
         lines = [f"{point}: {step.summary}" for point in POINTS for step in self.at(point)]
@@ -165,14 +176,22 @@ def _resolved(
 def _outside(name: str, use: StepUse, workspace: Workspace) -> Outside:
     if not is_file(name):
         product = workspace.store().get(name)
-        if product.status == "rejected":
-            raise OwnStepError(
-                f"{product.name}, which the step {use.function} uses, was rejected.",
-                remedy="Name another product, or reinstate it: nirflow cal reinstate.",
-            )
-        return Outside(name=name, sha256=product.sha256)
+        return Outside(name=name, sha256=product.sha256, product=_not_rejected(product, use))
     path = Path(name).expanduser().absolute()
-    return Outside(name=name, sha256=sha256_of(path, use), path=path)
+    sha256 = sha256_of(path, use)
+    same = [one for one in workspace.store().named(sha256) if one.sha256 == sha256]
+    copied = next((one for one in same if one.status != "rejected"), next(iter(same), None))
+    known = None if copied is None else _not_rejected(copied, use)
+    return Outside(name=name, sha256=sha256, path=path, product=known)
+
+
+def _not_rejected(product: Product, use: StepUse) -> NamedProduct:
+    if product.status == "rejected":
+        raise OwnStepError(
+            f"{product.name}, which the step {use.function} uses, was rejected.",
+            remedy="Name another product, or reinstate it: nirflow cal reinstate.",
+        )
+    return NamedProduct(id=str(product.id), name=product.name, sha256=product.sha256)
 
 
 def sha256_of(path: Path, use: StepUse) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -13,6 +13,8 @@ from imaging.detrend.prepare import PrepareParameters
 from imaging.errors import NirflowError
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.groups import GroupParameters
+from imaging.instruments import catalogue
+from imaging.instruments.checking.table_errors import located
 from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.own_steps.uses import OwnStepParameters
@@ -94,7 +96,7 @@ OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample",
 def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:
     """Return the parameters with those of an instrument's table in place of general defaults.
 
-    A value that differs from the general default is the user's, and stays.
+    A value that the user gave stays, also one that equals the general default.
 
     Raises
     ------
@@ -104,22 +106,42 @@ def for_instrument(parameters: ReductionParameters, table: Instrument) -> Reduct
     found: dict[str, StepParameters] = {}
     for step, values in table.defaults.items():
         if step not in OF_SCIENCE:
-            raise _wrong(table, f"defaults.{step} is not a step of science frames", ", ".join(OF_SCIENCE))
+            raise _wrong(table, (step,), f"is not a step of science frames ({', '.join(OF_SCIENCE)})")
         model = STEPS[step]
-        given, usual = getattr(parameters, step), model()
         try:
             model.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            key = ".".join(map(str, (step, *first["loc"])))
-            raise _wrong(table, f"defaults.{key}: {first['msg']}", "nirflow params lists them") from error
-        own = {name: value for name, value in values.items() if getattr(given, name) == getattr(usual, name)}
-        found[step] = model.model_validate(given.model_dump() | own)
+            raise _wrong(
+                table, (step, *first["loc"]), f"{first['msg']} (nirflow params lists them)"
+            ) from error
+        found[step] = model.model_validate(completed(getattr(parameters, step), values))
     return parameters.model_copy(update=found) if found else parameters
 
 
-def _wrong(table: Instrument, problem: str, possible: str) -> NirflowError:
+def as_in_a_form(parameters: ReductionParameters) -> ReductionParameters:
+    """Return parameters of which those with the general default count as not given: a form sends all values."""
+    return ReductionParameters.model_validate(parameters.model_dump(exclude_defaults=True))
+
+
+def completed(given: BaseModel, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a step with other values for those that were not given."""
+    found = given.model_dump()
+    for name, value in values.items():
+        part = getattr(given, name)
+        if isinstance(part, BaseModel) and isinstance(value, Mapping):
+            found[name] = completed(part, value)
+        elif name not in given.model_fields_set:
+            found[name] = value
+    return found
+
+
+def _wrong(table: Instrument, place: tuple[str | int, ...], problem: str) -> NirflowError:
+    where = ("defaults", *place)
+    source = next((one.source for one in catalogue.tables() if one.instrument.name == table.name), None)
+    text = source.read_text() if source is not None and source.is_file() else ""
+    problem = located(text, where, problem)
     return NirflowError(
-        f"The table of {table.name} is wrong: {problem} ({possible}).",
+        f"The table of {table.name} ({source or 'in memory'}) is wrong: {problem}.",
         remedy="Correct [defaults] in the table.",
     )

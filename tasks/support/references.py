@@ -154,6 +154,19 @@ class ProductRef(Reference):
         return f"{self.name} ({self.id[:8]})"
 
 
+class NamedProduct(Reference):
+    """A product of the store that an argument of a user's own step names."""
+
+    id: str
+    name: str
+    sha256: str
+
+    @property
+    def uuid(self) -> UUID:
+        """The id as the store has it."""
+        return UUID(self.id)
+
+
 class Calibrations(Reference):
     """The calibrations chosen for a group of frames; a kind may be missing if the user allowed it."""
 

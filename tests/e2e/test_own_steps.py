@@ -57,6 +57,11 @@ def scale(ccd, factor=1.0, table=None):
     factor = float(table.read_text()) if table is not None else factor
     return ccd.multiply(factor, handle_meta="first_found", handle_mask="first_found")
 
+def level_of(ccd, other=None):
+    """Set the level to that of another image."""
+    ccd.data += np.median(other.data[~other.mask]) - np.median(ccd.data[~ccd.mask])
+    return ccd
+
 def without_uncertainty(ccd):
     return type(ccd)(ccd.data, unit=ccd.unit, wcs=ccd.wcs, mask=ccd.mask)
 '''
@@ -254,6 +259,25 @@ def test_the_content_of_a_file_is_part_of_the_identity(
             )
         )
     assert len({run.product("image").id for run in made}) == 3
+
+
+def test_a_product_that_an_argument_names_is_an_ancestor(
+    own_lab: Lab, night: NightTruth, package: Path, tmp_path: Path
+) -> None:
+    store = own_lab.store()
+    first = own_lab.reduce(night.folder.parent, out="plain").product("image")
+    copied = tmp_path / "elsewhere.fits"
+    copied.write_bytes(store.file_of(store.get(first.id)).read_bytes())
+    for argument in (first.id, copied):  # a file is recognised by its content
+        own = {"after_stack": [f"obspkg.steps:level_of(other=@{argument})"]}
+        run = reduce(own_lab, night, "named", **own)
+        assert first.id in {str(ref.source) for ref in store.inputs_of(store.get(run.product("image").id))}
+    reject(store, store.get(first.id), author="Ana", reason="clouds")
+    again = own_lab.reduce(night.folder.parent, out="named", affected_by=first.id)
+    assert {one.old.split()[0] for one in again.report.kept} == {first.name}
+    refused = reduce(own_lab, night, "named", **own)
+    reinstate(store, store.get(first.id), author="Ana", reason="no clouds")
+    assert f"{first.name}, which the step obspkg.steps:level_of uses, was rejected" in refused.failure("")
 
 
 def test_cosmic_rays_are_found_by_ccdproc(own_lab: Lab, night: NightTruth) -> None:

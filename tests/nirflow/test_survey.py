@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from own_cameras import OWL, one_hdu, tables
 
 from imaging.io import examine as module
 from nirflow.exits import UsageError
@@ -217,3 +218,23 @@ def test_an_unexpected_error_is_reported_for_one_file(night: Path, monkeypatch: 
     assert [frame.path.name for frame in broken] == [odd.name]
     assert "OverflowError: a strange card" in broken[0].reason
     assert broken[0].remedy
+
+
+def test_labels_of_several_instruments_name_theirs(tmp_path: Path, frame_writer: Writer) -> None:
+    dark = {
+        "CAMERA": "Owl", "IMAGETYP": "Dark Frame", "OBJECT": "Dark", "EXPOSURE": 120.0, "NSAMP": 8, "FILTER": "blank",
+        "DATE-OBS": "2013-11-21T02:30:00.0",
+    }  # fmt: skip
+    science = dark | {
+        "IMAGETYP": "Light Frame",
+        "OBJECT": "M 1",
+        "FILTER": "Y",
+        "DATE-OBS": "2013-11-21T02:40:00.0",
+    }
+    for number, cards in enumerate((dark, science)):
+        one_hdu(tmp_path / f"owl_{number}.fits", cards, np.zeros((1024, 1024)), number)
+    frame_writer(tmp_path / "S20131121S0075.fits")
+    with tables(OWL):
+        labels = {group.label for group in group_frames(survey(frame_files([tmp_path]).files))}
+    assert {"dark 120 s Owl", "science Y 120 s M 1 (dither) Owl"} < labels
+    assert [label for label in labels if label.endswith(" F2")]

@@ -1,4 +1,4 @@
-"""Checks of what a table means: units, and rules of which a later one can never apply."""
+"""Checks of what a table means: units, defaults, conditions, and rules of which a later one can never apply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from imaging.instruments.checking.table_errors import TableError
 from imaging.instruments.checking.toml_lines import Place
 from imaging.instruments.detector import NUMBERS
-from imaging.instruments.instrument import COMMON, Instrument
+from imaging.instruments.instrument import COMMON, Choice, Instrument
 
 #: Conditions by keyword or fact, each with the values or patterns that meet it.
 When = Mapping[str, Sequence[Any]]
@@ -23,8 +23,10 @@ def check_table(table: Instrument) -> None:
     TableError
         With the place of the first problem.
     """
-    for place, message in (*_units(table), *_shadowed_choices(table), *_shadowed_modes(table)):
-        raise TableError(message, *place)
+    checks = (_units, _factors, _fallbacks, _axes, _tolerances, _conditions, _compared)
+    for check in (*checks, _shadowed_choices, _shadowed_modes):
+        for place, message in check(table):
+            raise TableError(message, *place)
 
 
 def _units(table: Instrument) -> Iterator[tuple[Place, str]]:
@@ -34,6 +36,79 @@ def _units(table: Instrument) -> Iterator[tuple[Place, str]]:
         if name in COMMON and fact.unit not in ("", needed):
             expected = f"expected {needed!r}, in which it is used" if needed else "but it has none"
             yield ("facts", name, "unit"), f"is {fact.unit!r}, {expected}; `factor` converts"
+
+
+def _factors(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield factors that give every frame the same number."""
+    for name, fact in table.facts.items():
+        if fact.factor == 0:
+            yield ("facts", name, "factor"), "is 0, with which all values are the same"
+
+
+def _fallbacks(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield defaults of numbers that are no numbers, or out of range."""
+    for name, fact in table.facts.items():
+        kind, default = table.type_of(name), fact.default
+        if default is None or kind not in ("number", "count"):
+            continue
+        place: Place = ("facts", name, "default")
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if not number or (kind == "count" and default != int(default)):
+            yield place, f"is {default!r}, expected a {'whole ' if kind == 'count' else ''}number"
+        elif fact.range is not None and not fact.range[0] <= float(default) <= fact.range[1]:
+            yield place, f"is {default!r}, which is outside of the fact's own range"
+
+
+def _axes(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield axes of the detector that follow the same offset."""
+    x, y = table.offsets.x, table.offsets.y
+    if x[-1] == y[-1]:
+        yield ("offsets", "y"), f"is {y!r}, but x, {x!r}, follows the same offset; one is P, the other Q"
+
+
+def _tolerances(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield tolerances of texts."""
+    for name in table.tolerance:
+        if not table.is_number(name):
+            yield ("tolerance", name), f"is for a number, but {name} is a text"
+
+
+def _conditions(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield names in conditions that are neither keywords nor facts that are known when they are needed."""
+    for name, fact in table.facts.items():
+        for n, one in enumerate(fact.choices):
+            for keyword in one.when:
+                if not keyword.isupper():
+                    place: Place = ("facts", name, "choices", n, "when", keyword)
+                    yield place, "is not a keyword in capitals"
+    lists: list[tuple[str, Sequence[Choice], Sequence[str]]] = [
+        ("kinds", table.kinds, ("instrument", "filter_id", "filter")),
+        ("lamp", table.lamp, [name for name in table.comparable if name != "lamp"]),
+    ]  # fmt: skip
+    for key, choices, known in lists:
+        for n, choice in enumerate(choices):
+            for name in choice.when:
+                if name.isupper() or name in known:
+                    continue
+                facts = "facts that are known before the kind" if key == "kinds" else "facts"
+                problem = f"is neither a keyword in capitals nor one of the {facts}: {', '.join(known)}"
+                yield (key, n, "when", name), problem
+
+
+def _compared(table: Instrument) -> Iterator[tuple[Place, str]]:
+    """Yield values of another type than the fact that they are compared with: they never agree."""
+    uses: list[tuple[Place, Mapping[str, Sequence[Any]]]] = [
+        (("detector", "modes", n, "when"), mode.when) for n, mode in enumerate(table.detector.modes)
+    ]
+    uses += [(("zero_points", n, "when"), one.when) for n, one in enumerate(table.zero_points)]
+    uses += [(("offsets", "unless"), table.offsets.unless)]
+    for place, when in uses:
+        for name, values in when.items():
+            number = table.is_number(name)
+            for value in values:
+                if isinstance(value, str) == number:
+                    wanted = "a number" if number else "a text, in quotes"
+                    yield (*place, name), f"has {value!r}, but {name} is {wanted}"
 
 
 def _shadowed_choices(table: Instrument) -> Iterator[tuple[Place, str]]:

@@ -18,6 +18,7 @@ _EXPECTED: Final = {
     "model_type": "a table", "model_attributes_type": "a table", "dict_type": "a table", "tuple_type": "a list",
     "float_parsing": "a number", "float_type": "a number", "int_parsing": "a whole number",
     "int_type": "a whole number", "string_type": "a text", "bool_type": "true or false",
+    "too_short": "at least one entry",
 }  # fmt: skip
 
 
@@ -93,7 +94,10 @@ def _message(one: Mapping[str, Any], place: Place, model: type[BaseModel]) -> st
             return f"is unknown here; the keys are {listed(names, 40)}{meant}"
         case "value_error":
             return str(one["msg"]).removeprefix("Value error, ")
-    text = str(one["msg"]).removeprefix("Input should be ").removeprefix("Input should have ")
+    text = str(one["msg"])
+    for beginning in ("Input should be ", "Input should have "):
+        text = text.removeprefix(beginning)
+    text = text.replace("String should match pattern", "a text of the form", 1)
     return f"is {one['input']!r}, expected {_EXPECTED.get(one['type'], text)}"
 
 

@@ -6,6 +6,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from imaging.frames.facts import FrameFacts, facts_from_headers
 from imaging.frames.groups import GroupParameters, shared
 from imaging.frames.sequences import Sequence
 from imaging.instruments import catalogue
-from imaging.instruments.examination import first_table, read_facts
+from imaging.instruments.examination import FactRead, first_table, read_facts
 from imaging.instruments.own_tables import OWN_TABLES
 from imaging.kinds import KINDS
 from imaging.pixels.dq import DQ
@@ -247,8 +248,19 @@ def test_quirks_that_cannot_be_found_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(MYCAM.read_text().replace("[facts]", 'quirks = "no_such:thing"\n[facts]', 1).replace(
         'name = "MYCAM"', 'name = "ODDCAM"').replace('aliases = ["MyCam-2"]', ""))  # fmt: skip
-    with pytest.raises(NirflowError, match="'no_such:thing', which cannot be found"):
+    with pytest.raises(NirflowError, match="'no_such:thing', which cannot be imported: ModuleNotFoundError"):
         catalogue.quirks_of(catalogue.read_table(path))
+
+
+def test_a_frame_of_another_instrument_is_found_whatever_names_it(mycam: None) -> None:
+    def instrument(**cards: str) -> FactRead:
+        named = {k: v for k, v in (CARDS | cards).items() if v}
+        return read_facts(catalogue.named("MYCAM"), named, None, "m1.fits")[0]
+
+    assert instrument().fact == "filter_id"
+    other = instrument(INSTRUME="NIRI")
+    assert (other.value, other.problem) == ("NIRI", "the frame is not one of MYCAM")
+    assert "named_by" in instrument(INSTRUME="").problem
 
 
 def test_two_tables_of_one_instrument_are_refused(mycam: None) -> None:
@@ -260,18 +272,33 @@ def test_two_tables_of_one_instrument_are_refused(mycam: None) -> None:
 def test_a_package_brings_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     class Point:
         name = "of-a-package"
+        value = "of_a_package:path"
+        dist = None
 
         def load(self) -> Path:
             return MYCAM
 
+    # The folder of the package may be on sys.path twice.
     monkeypatch.setattr(
-        catalogue, "entry_points", lambda group: [Point()] if group == "nirflow.instruments" else []
+        catalogue, "entry_points", lambda group: [Point(), Point()] if group == "nirflow.instruments" else []
     )
     catalogue.forget()
     assert [(t.instrument.name, t.origin) for t in catalogue.tables()][-1] == ("MYCAM", "of-a-package")
     monkeypatch.undo()
     catalogue.forget()
     assert catalogue.find("MYCAM") is None
+
+
+def test_a_package_without_its_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("lost", "no_such_package:table", "nirflow.instruments")
+    monkeypatch.setattr(catalogue, "entry_points", lambda group: [point])
+    catalogue.forget()
+    with pytest.raises(
+        NirflowError, match=r"table 'lost' of the package .* \(no_such_package:table\) cannot be found"
+    ):
+        catalogue.tables()
+    monkeypatch.undo()
+    catalogue.forget()
 
 
 def test_every_fact_is_examined_whatever_is_wrong(mycam: None) -> None:
@@ -284,6 +311,23 @@ def test_every_fact_is_examined_whatever_is_wrong(mycam: None) -> None:
     assert seen["kind"].problem
     good = {one.fact: one.value for one in read_facts(catalogue.named("MYCAM"), CARDS, None, "m1.fits")}
     assert (good["kind"], good["gain"], good["pixel_scale"]) == ("object", 8.0, 0.1)
+
+
+def test_a_first_table_takes_date_and_time_from_one_card_and_a_name_from_any(tmp_path: Path) -> None:
+    cards = {
+        "CAMERA": "Owl Eye", "IMAGETYP": "Light Frame", "EXPOSURE": 10.0, "FILTER": "J",
+        "DATE-OBS": "2024-05-01T03:00:00.0", "OBJECT": "M 1",
+    }  # fmt: skip
+    path = tmp_path / "first.toml"
+    path.write_text(first_table(cards, None, (64, 64)).replace("= 0.0\n", "= 1000.0\n"))
+    table = catalogue.read_table(path)
+    assert (table.name, table.aliases, table.named_by) == ("Owl-Eye", ("Owl Eye",), ("CAMERA",))
+    assert "camera" not in table.facts
+    catalogue.try_table(table, path)
+    facts = facts_from_headers(cards, None, name="o1.fits")
+    assert (facts.kind, facts.started) == ("object", datetime(2024, 5, 1, 3, tzinfo=UTC))
+    catalogue._trial = None
+    catalogue.forget()
 
 
 def test_a_first_table_has_what_a_header_shows(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,6 +160,50 @@ def test_a_result_that_cannot_be_used_is_refused_with_the_reason(
     with pytest.raises(FrameError, match=rf"S1.fits: the step function .*{reason}") as caught:
         applied(image(), loaded(function))
     assert "omit the step" in caught.value.remedy
+
+
+def test_what_a_step_sets_for_numpy_ends_with_it(image: Make, loaded: Load) -> None:
+    def strict(ccd: CCDData) -> CCDData:
+        np.seterr(all="raise")
+        return ccd
+
+    before = np.geterr()
+    applied(image(), loaded(strict))
+    assert np.geterr() == before
+
+
+def test_no_mask_at_all_keeps_the_mask(image: Make, loaded: Load) -> None:
+    def unmasked(ccd: CCDData) -> CCDData:
+        ccd.mask = np.ma.nomask
+        return ccd
+
+    after = applied(image(), loaded(unmasked))
+    assert after.masked == (0,)
+    np.testing.assert_array_equal(after.dq, image().dq)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process:DeprecationWarning"
+)  # threads of libraries: the copy only ends
+def test_a_copy_of_the_process_ends_with_the_step(image: Make, loaded: Load, tmp_path: Path) -> None:
+    """A copy that went on would reduce the night a second time."""
+
+    def forking(ccd: CCDData) -> CCDData:
+        pid = os.fork()
+        if pid:
+            ccd.header["COPY"] = pid
+            (tmp_path / "pid").write_text(str(pid))
+        return ccd
+
+    step = loaded(forking)
+    parent = os.getpid()
+    try:
+        applied(image(), step)
+    finally:
+        if os.getpid() != parent:  # the copy came out of the step
+            os._exit(77)
+    _, status = os.waitpid(int((tmp_path / "pid").read_text()), 0)
+    assert os.waitstatus_to_exitcode(status) == 1
 
 
 def test_a_frame_without_world_coordinates_stays_without(image: Make, loaded: Load) -> None:

@@ -80,6 +80,27 @@ def test_a_source_that_changed_after_its_import_is_refused(
         identity_of(step)
 
 
+def test_a_package_with_a_function_of_another_counts_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
+    found = []
+    for gain in (2.0, 3.0):
+        folder = tmp_path / str(gain)
+        package(folder)
+        (folder / "ident" / "steps.py").write_text(
+            f"from functools import partial\nimport ccdproc\nf = partial(ccdproc.gain_correct, gain={gain})\n"
+        )
+        forget()
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(folder))
+            found.append(identity_of(load(StepUse(function="ident.steps:f"))))
+    assert {one["function"] for one in found} == {"ccdproc.core:gain_correct"}
+    assert {one["distribution"] for one in found} == {f"ccdproc {version('ccdproc')}"}
+    (first, ccdproc), (second, same) = (one["source"].split() for one in found)
+    assert ccdproc == same
+    assert first != second
+
+
 def test_a_function_without_source_and_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("from_nowhere")
     exec("def f(ccd):\n    return ccd\n", vars(module))  # noqa: S102 - as a notebook defines one

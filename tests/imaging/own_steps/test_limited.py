@@ -46,6 +46,14 @@ def fail(ccd):
 
 def unpicklable(ccd):
     return lambda: ccd
+
+def large(ccd):
+    return bytes(25_000_000)
+
+def forking(ccd):
+    if not os.fork():
+        ccd.data = ccd.data * 0
+    return ccd
 """
 
 
@@ -77,6 +85,12 @@ def test_a_step_in_a_process_gives_the_same(run: Callable[..., Applied], image: 
     assert done.masked == (1,)
 
 
+def test_a_copy_of_the_process_gives_no_answer(
+    run: Callable[..., Applied], image: Callable[..., Image]
+) -> None:
+    np.testing.assert_array_equal(run("forking", 60.0).sci, image().sci)
+
+
 def test_a_step_that_never_ends_is_ended_with_what_it_started(
     run: Callable[..., Applied], tmp_path: Path
 ) -> None:
@@ -96,6 +110,7 @@ def test_a_step_that_never_ends_is_ended_with_what_it_started(
         ("crash", "ended its process without a result: segmentation something"),
         ("fail", "failed with OSError: no such camera"),
         ("unpicklable", "cannot be passed between processes"),
+        ("large", r"returned 2\d+ bytes, more than the \d+ that a frame may have"),
     ],
 )
 def test_a_step_that_fails_in_its_process_is_reported(

@@ -103,6 +103,20 @@ def test_a_declared_bit_has_to_exclude_a_pixel(loaded: Load) -> None:
         loaded(Step(lambda ccd: ccd, bit=2))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("limit", [0, -1.0, math.inf, math.nan, "10"])
+def test_a_declared_time_limit_is_a_time(loaded: Load, limit: Any) -> None:
+    with pytest.raises(OwnStepError, match=re.escape(f"declares the time limit {limit!r}")):
+        loaded(Step(lambda ccd: ccd, time_limit=limit))
+
+
+@pytest.mark.parametrize(
+    ("model", "what"), [(Parameters(), "of the type Parameters"), (dict, "the class dict")]
+)
+def test_declared_parameters_are_a_model(loaded: Load, model: Any, what: str) -> None:
+    with pytest.raises(OwnStepError, match=f"parameters that the step .* declares are {what}, not a model"):
+        loaded(Step(lambda ccd: ccd, parameters=model))
+
+
 def test_what_an_argument_names_has_to_exist_at_the_point() -> None:
     with pytest.raises(OwnStepError, match="the object mask is not known there"):
         check_references(use("p:f(mask=@object_mask)"), "after_detrend")

@@ -190,3 +190,39 @@ def test_a_first_table_is_written_once(nirflow: Nirflow, tmp_path: Path, frame_w
     incomplete = nirflow("instruments", "check", table, frame)
     assert incomplete.exit_code == 1
     assert "greater than 0" in incomplete.stderr
+
+
+def test_a_problem_is_shown_where_the_table_has_its_rule(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    flat = CARDS | {"IMAGETYP": "FLAT", "LAMP": "2"}
+    frame_writer(tmp_path / "on.fits", shape=(512, 1024), **flat)
+    found = nirflow("instruments", "check", MYCAM, tmp_path / "on.fits")
+    line = 1 + MYCAM.read_text().splitlines().index("[[lamp]]")
+    assert f"mycam.toml, line {line}): no [[lamp]] of the table fits" in " ".join(found.stdout.split())
+
+
+def test_frames_that_do_not_differ_in_their_offsets_are_pointed_out(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    for n in range(3):
+        frame_writer(tmp_path / f"m{n}.fits", shape=(512, 1024), **CARDS | {"UT": f"03:0{n}:00"})
+    found = nirflow("instruments", "check", MYCAM, tmp_path, "--json")
+    (stack,) = json.loads(found.stdout)["possible"]
+    assert stack.startswith(
+        "stack of 3 frames in J, without a dark and a flat among these files; all at the same offsets"
+    )
+
+
+def test_defaults_of_a_table_that_are_invalid_are_refused(
+    nirflow: Nirflow, tmp_path: Path, frame_writer: Writer
+) -> None:
+    frame = frame_writer(tmp_path / "m1.fits", shape=(512, 1024), **CARDS)
+    table = tmp_path / "mine.toml"
+    table.write_text(MYCAM.read_text() + "\n[defaults.sky]\nleast = 1.0\n")
+    found = nirflow("instruments", "check", table, frame)
+    line = len(table.read_text().splitlines())
+    assert found.exit_code == 1
+    assert f"line {line}: defaults.sky.least: Extra inputs are not permitted" in " ".join(
+        found.stderr.split()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from raw_files import SCIENCE, SHAPE, raw_bytes
 
 from calib_store.curation.certify import certify
 from calib_store.exchange.acceptance import check_readable
-from calib_store.model.records import Product, Tier
+from calib_store.exchange.recipe_check import expected_key
+from calib_store.model.records import InputRef, Product, Tier
+from calib_store.model.values import OWN_STEP
 from calib_store.store import Store
 from flows.run.redo import redo_of
+from flows.run.remake_plan import plan_remakes
 from imaging.calibrations.compare import GateParameters
 from imaging.calibrations.dark import DarkParameters
 from imaging.errors import FrameError, StoreError
@@ -26,8 +30,9 @@ from imaging.pixels.image import Image
 from imaging.products.product_file import read_table
 from imaging.products.product_tables import stamped
 from tasks.building.build import Built, existing, find_or_build
-from tasks.building.recipe import Ingredient, Recipe
-from tasks.support.references import Calibrations, LeftOut, ProductRef, RawFrame
+from tasks.building.recipe import Ingredient, Recipe, rejected_meanwhile
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, LeftOut, NamedProduct, ProductRef, RawFrame
 from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
 
@@ -156,6 +161,41 @@ def test_a_product_that_reads_back_as_something_else_is_refused(
         fits.HDUList([hdu for hdu in hdus if hdu.name != "VAR"]).writeto(path.with_name("x.fits"))
     with pytest.raises(FrameError, match="was made as a dark but reads back without VAR, so it was not kept"):
         check_readable(path.with_name("x.fits"), "dark")
+
+
+def test_products_that_arguments_of_own_steps_name_are_ancestors_and_change_no_key(
+    group: tuple[RawFrame, ...], workspace: Workspace
+) -> None:
+    store = workspace.store()
+    first, named, _ = made(group, workspace, "dark")
+    reference = NamedProduct(id=first.id, name=first.name, sha256=first.sha256)
+    frames = [Ingredient("science", frame) for frame in group]
+    plain = Recipe("image", "group", 1, frames, {"dark": DarkParameters()}, own_steps={"after_stack": []})
+    recipe = replace(plain, named=(reference,))
+    assert recipe.key == plain.key
+    plane = np.ones(SHAPE, np.float32)
+    image = Image(plane, plane, np.zeros(SHAPE, np.uint16), Header(), read_headers(group[0].path)[0])
+    found: Any = find_or_build(
+        recipe, lambda: Built(image, {}), workspace.model_copy(update={"previews": False})
+    )
+    stack = store.get(found.uuid)
+    assert InputRef(OWN_STEP, named.id) in store.inputs_of(stack)
+    assert stack in store.affected(named)
+    rows = read_table(store.file_of(stack), "LINEAGE")
+    assert (named.name, named.sha256, OWN_STEP) in {(one["file"], one["sha256"], one["role"]) for one in rows}
+    # A store to which it is copied confirms its key without the argument's product.
+    checked = expected_key(
+        "image", stack.sha256, store.inputs_of(stack), {}, stack.parameters, stack.algorithm_version,
+        metrics=stack.metrics, provisional=None,
+    )  # fmt: skip
+    assert checked == stack.recipe_key
+    store.set_status(named, "rejected", author="Ana", reason="light leak")
+    (late,) = rejected_meanwhile(recipe, workspace)
+    assert late.startswith(f"made with {named.name} was rejected by Ana")
+    redo = redo_of(store, named.name)
+    plan = plan_remakes(redo, group, redo.frames, ReductionParameters())
+    assert plan.remakes == []
+    assert "an argument of its own steps names a product that is rejected" in plan.kept[0].reason
 
 
 def roles(product: Product, workspace: Workspace) -> list[tuple[str, str]]:

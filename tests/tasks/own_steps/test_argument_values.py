@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def test_a_fits_file_is_a_frame_and_any_other_a_path(value: Callable[[str], Any]
     table = tmp_path / "table.txt"
     table.write_text("1 2 3")
     assert value(f"@{table}") == table
+    archived = tmp_path / "plain.fits.xz"
+    archived.write_bytes(lzma.compress(plain.read_bytes()))
+    np.testing.assert_array_equal(value(f"@{archived}").data, data)
+
+
+def test_a_list_that_a_step_changes_is_another_one_for_the_next_frame(value: Callable[[str], Any]) -> None:
+    value("[1, [2]]")[1].append(3)
+    assert value("[1, [2]]") == [1, [2]]
 
 
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
