@@ -31,6 +31,7 @@ from calib_store.rules.rules import RuleSet, check_kind
 from calib_store.server.places import objects_of, open_database
 from calib_store.tables import decisions, lineage, products, rulebook, status_log, tiers, variants
 from calib_store.tables import status as statuses
+from calib_store.tables.catalogue_answers import CatalogueAnswers
 from calib_store.tables.database import Database
 from calib_store.tables.locks import keep, lock_number
 from calib_store.tables.object_place import require_complete_place, require_own_place
@@ -62,8 +63,8 @@ class Store:
 
     Attributes
     ----------
-    frames, runs
-        The raw frames; the reports of flow runs.
+    frames, runs, answers
+        The raw frames; the reports of flow runs; the answers of services with catalogues.
     """
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
@@ -71,6 +72,7 @@ class Store:
         self.objects = objects
         self.frames = RawFrames(database)
         self.runs = Runs(database)
+        self.answers = CatalogueAnswers(database)
 
     @classmethod
     def open(cls, settings: StoreSettings | None = None) -> Store:

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, CursorResult, Row, Select, select
 from calib_store.exchange.decision_log import decisions_on_frames, decisions_on_products
 from calib_store.model.records import Run
 from calib_store.model.values import problem_of, problem_of_facts, problem_of_json
+from calib_store.tables.catalogue_answers import unpacked
 from calib_store.tables.products import SELECT_PRODUCT, to_product
 from calib_store.tables.schema import (
     bright_pixels,
+    catalogue_answers,
     configurations,
     decisions,
     frame_headers,
@@ -87,6 +89,11 @@ def _bright(row: Row[Any]) -> str | None:
     return None
 
 
+def _answer(row: Row[Any]) -> str | None:
+    unpacked(bytes(row.answer), row.sha256)
+    return None
+
+
 def _decision(row: Row[Any]) -> str | None:
     for one in row.candidates:
         if not (isinstance(one["reason"], str) and isinstance(one["taken"], bool)):
@@ -115,6 +122,7 @@ _READERS: Final[tuple[tuple[str, Select[Any], Callable[[Row[Any]], str | None]],
     ("frames", select(frames), _frame),
     ("frame_headers", select(frame_headers), _header),
     ("bright_pixels", select(bright_pixels), _bright),
+    ("catalogue_answers", select(catalogue_answers), _answer),
     ("decisions", select(decisions), _decision),
     ("runs", select(runs), _run),
     ("proposals", select(proposals), _proposal),
