@@ -42,6 +42,10 @@ _GZIP: Final = b"\x1f\x8b"
 _MISSING: Final = ("", "null", "NULL", "--", "nan", "NaN")
 
 
+class NoRowsError(CatalogueError):
+    """A table that is complete and has no rows: no star of the catalogue is in the region."""
+
+
 @dataclass(frozen=True)
 class TableFile:
     """A table as its file has it.
@@ -158,7 +162,7 @@ def table_of(content: bytes, name: str) -> TableFile:
             remedy="Check that the file is complete, and write it in one of these formats.",
         ) from error  # fmt: skip
     if not len(found["table"]):
-        raise CatalogueError(
+        raise NoRowsError(
             name,
             "has no rows",
             remedy="Check that the file is complete, or that the catalogue covers the field.",
@@ -188,13 +192,15 @@ def _fits(content: bytes) -> dict[str, Any]:
 
 def _votable(content: bytes) -> dict[str, Any]:
     tree = parse(io.BytesIO(content), verify="ignore")
-    failed = [
-        info.content or info.value
-        for info in _infos(tree)
-        if (info.name, info.value) == ("QUERY_STATUS", "ERROR")
-    ]
-    if failed:
-        raise ValueError(f"the service answered with an error: {failed[0]}")
+    for info in _infos(tree):
+        if info.name == "QUERY_STATUS" and info.value == "ERROR":
+            raise ValueError(
+                f"the service answered with an error: {str(info.content or 'without a reason').strip()}"
+            )
+        if info.name == "QUERY_STATUS" and info.value == "OVERFLOW":
+            raise ValueError("the service cut the answer off, because it has too many rows")
+    if not any(True for _ in tree.iter_tables()):
+        return {"table": Table()}
     first = tree.get_first_table()
     table = first.to_table(use_names_over_ids=True)
     ucds = {one.name: str(one.ucd) for one in first.fields if one.ucd}
@@ -215,7 +221,8 @@ def _votable(content: bytes) -> dict[str, Any]:
 
 
 def _infos(tree: Any) -> list[Any]:
-    return [*tree.infos, *(info for resource in tree.resources for info in resource.infos)]
+    tables = [info for one in tree.iter_tables() for info in one.infos]
+    return [*tree.infos, *(info for resource in tree.resources for info in resource.infos), *tables]
 
 
 def _ecsv(content: bytes) -> dict[str, Any]:
