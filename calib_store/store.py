@@ -31,13 +31,13 @@ from calib_store.rules.rules import RuleSet, check_kind
 from calib_store.server.places import objects_of, open_database
 from calib_store.tables import decisions, lineage, products, rulebook, status_log, tiers, variants
 from calib_store.tables import status as statuses
-from calib_store.tables.catalogue_answers import CatalogueAnswers
 from calib_store.tables.database import Database
 from calib_store.tables.locks import keep, lock_number
 from calib_store.tables.object_place import require_complete_place, require_own_place
 from calib_store.tables.products import NewProduct
 from calib_store.tables.raw_frames import RawFrames
 from calib_store.tables.runs import Runs
+from calib_store.tables.services.catalogue_answers import CatalogueAnswers
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.listed import listed

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, CursorResult, Row, Select, select
 from calib_store.exchange.decision_log import decisions_on_frames, decisions_on_products
 from calib_store.model.records import Run
 from calib_store.model.values import problem_of, problem_of_facts, problem_of_json
-from calib_store.tables.catalogue_answers import unpacked
 from calib_store.tables.products import SELECT_PRODUCT, to_product
 from calib_store.tables.schema import (
     bright_pixels,
@@ -24,6 +23,7 @@ from calib_store.tables.schema import (
     runs,
     variants,
 )
+from calib_store.tables.services.catalogue_answers import unpacked
 from imaging.frames.facts import FrameFacts
 
 #: Number of rows in memory at once.

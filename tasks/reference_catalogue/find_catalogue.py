@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time
 from typing import Final
 
 from calib_store.store import Store
-from calib_store.tables.catalogue_answers import Answer, Question
+from calib_store.tables.services.catalogue_answers import Answer, Question
 from imaging.errors import CatalogueError
 from imaging.io.tables.table_file import NoRowsError, table_of
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from calib_store.tables.catalogue_answers import LARGEST_ANSWER, Question
+from calib_store.tables.services.catalogue_answers import LARGEST_ANSWER, Question
 from imaging.errors import CatalogueError
 
 #: Attempts to reach a server that is down or overloaded, and the pause between them, s.

@@ -25,7 +25,7 @@ from calib_store.files.local_objects import LocalObjects
 from calib_store.model.records import Product
 from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
-from calib_store.tables.catalogue_answers import Question
+from calib_store.tables.services.catalogue_answers import Question
 from imaging.errors import StoreError
 from imaging.io.atomic import take_lock
 

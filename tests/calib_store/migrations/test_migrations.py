@@ -19,9 +19,9 @@ from calib_store.files.local_objects import LocalObjects
 from calib_store.model.settings import StoreSettings
 from calib_store.rules.rules_toml import shipped_rules
 from calib_store.store import Store
-from calib_store.tables.catalogue_answers import Question
 from calib_store.tables.database import Database
 from calib_store.tables.schema import metadata
+from calib_store.tables.services.catalogue_answers import Question
 from imaging.errors import StoreError
 
 
@@ -83,7 +83,7 @@ def test_processes_that_migrate_at_once(postgres_address, python) -> None:
     url = _empty(postgres_address, "empty_for_four")
     script = """
         import sys
-        from calib_store.tables.catalogue_answers import Question
+        from calib_store.tables.services.catalogue_answers import Question
 from calib_store.tables.database import Database
         from calib_store.migrations import migrate
         migrate(Database(sys.argv[1]).engine)

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from waiting import PATIENCE
 
 from calib_store.store import Store
-from calib_store.tables import catalogue_answers as module
-from calib_store.tables.catalogue_answers import Question
 from calib_store.tables.database import Database
+from calib_store.tables.services import catalogue_answers as module
+from calib_store.tables.services.catalogue_answers import Question
 from imaging.errors import StoreError
 
 HERE = Question("vizier", "II/246/out", 63.49, -47.84, 0.2)
