@@ -27,8 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: The folders of a package from the lowest to the highest: each may import those before it, and its own modules.
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
-        "instruments", "frames", "pixels", "io", "products", "own_steps", "sources", "detrend", "calibrations", "sky",
-        "registration", "stack", "simulator",
+        "instruments", "frames", "pixels", "io", "products", "reference_catalogue", "own_steps", "sources", "detrend",
+        "calibrations", "sky", "registration", "stack", "simulator",
     ),
     "calib_store": (
         "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",
@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight"),
+    "tasks": ("prefect_internals", "support", "reference_catalogue", "building", "own_steps", "starlight"),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16
