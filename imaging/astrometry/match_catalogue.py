@@ -116,8 +116,10 @@ def match_catalogue(
         return f"the catalogue has {counted(int(near.sum()), 'star')} in the field, {least} are needed"
     area = (1.0 + parameters.pointing_error / radius) ** 2
     b = catalogue[near][: math.ceil(2 * area * parameters.bright_limit)]
-    searches = [(min(_NEAR, parameters.pointing_error), (0.0,))]
-    searches.append((parameters.pointing_error, rotations(radius, parameters)))
+    searches: list[tuple[float, Sequence[float]]] = [
+        (min(_NEAR, parameters.pointing_error), (0.0,)),
+        (parameters.pointing_error, rotations(radius, parameters)),
+    ]
     best: CatalogueMatch | None = None
     failure = ""
     for reach, angles in searches:

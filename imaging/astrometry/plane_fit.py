@@ -225,7 +225,7 @@ def fit_plane(
     if solution is None:
         return None
     total = np.hypot(errors, scatter)
-    covariance = np.linalg.inv(_normal(design, total, used))
+    covariance = np.asarray(np.linalg.inv(_normal(design, total, used)), np.float64)
     residuals = offsets - design @ solution
     left_out = _left_out(design, residuals, total, covariance, used)
     return PlaneFit(frame, order, solution, covariance, used, residuals, total, scatter, left_out)
@@ -253,8 +253,8 @@ def _solve(
     # Units are half the image: only stars in one place or on a line make the matrix singular.
     if not np.linalg.cond(normal) < _SINGULAR:
         return None
-    solution: NDArray[np.float64] = np.linalg.solve(normal, weighted.T @ (offsets / errors[:, None]).ravel())
-    return solution
+    right = weighted.T @ (offsets / errors[:, None]).ravel()
+    return np.asarray(np.linalg.solve(normal, right), np.float64)
 
 
 def _robust_start(
@@ -323,6 +323,6 @@ def _left_out(
     found = np.full_like(residuals, np.nan)
     part = design[used] / errors[used, None, None]
     leverage = np.einsum("nij,jk,nlk->nil", part, covariance, part)
-    rest = np.linalg.inv(np.eye(2) - np.minimum(leverage, 1 - 1e-9))
+    rest: NDArray[np.float64] = np.linalg.inv(np.eye(2) - np.minimum(leverage, 1 - 1e-9))
     found[used] = np.einsum("nij,nj->ni", rest, residuals[used])
     return found
