@@ -1,4 +1,4 @@
-"""The record of a stack: the cards of its header, and the tables OBJCAT and ALIGNMENT."""
+"""The record of a stack: the cards of its header, warnings, and the tables OBJCAT and ALIGNMENT."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.header import Header
+from imaging.listed import counted
 from imaging.products.header_cards import CardValue
+from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
 from imaging.registration.entries import AlignEntry
 from imaging.sources.detect import Detection
 from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.stack.inputs import StackInput
 from imaging.stack.stack import StackMetrics, StackResult
 from tasks.sky import Persisting, SkyPass
-from tasks.support.references import ScratchRef
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, ScratchRef
+from tasks.support.workspace import Workspace
 
 #: What the columns of ALIGNMENT are.
 _ALIGNMENT_COLUMNS: Final = {
@@ -53,11 +58,66 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "SKYTHROW": (metrics.needed_throw, "Distance of sky frames that it needs [arcsec]"),
         "NPERSIST": (metrics.persistence, "Pixels of the frames flagged for persistence"),
         "PERSFRAC": (metrics.persistence_strength, "Measured over expected persistence"),
+        "WCSFROM": (metrics.wcs_from, "World coordinates: telescope, or a catalogue"),
+        "ASTRMS": (metrics.astrometry_rms, "Residual of its stars along one axis [mas]"),
+        "ASTERR": (metrics.astrometry_error, "Expected error along one axis [mas]"),
+        "ASTSTARS": (metrics.astrometry_stars, "Stars that the world coordinates are from"),
+        "ASTCHNCE": (metrics.astrometry_chance, "Probability of such a match by chance"),
+        "ASTOFF": (metrics.pointing_error, "Error of the telescope's coordinates [arcsec]"),
+        "ASTTURN": (metrics.pointing_rotation, "Error of the telescope's position angle [deg]"),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
         "AIRMASS": (metrics.mean_airmass, "Mean airmass"),
     }
     return {keyword: (value, text) for keyword, (value, text) in cards.items() if value is not None}
+
+
+def registration_error(entries: list[AlignEntry]) -> float | None:
+    """Return the root mean square of the frames' standard errors of registration, px."""
+    errors = [e.uncertainty for e in entries if e.found_by != "reference"]
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+
+
+def mean_starlight(frames: Sequence[ScratchRef]) -> float | None:
+    """Return the mean of the light that was kept out of the frames' skies, electrons; None if it was not modelled."""
+    known = [float(v) for f in frames if (v := f.metrics.get("starlight")) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def weakly_aligned(entries: Sequence[AlignEntry]) -> tuple[str, ...]:
+    """Warn about frames that are placed by their headers, alone or with too few stars."""
+    return tuple(f"{e.name} is aligned to {e.uncertainty:.2f} px: {e.reason}" for e in entries)
+
+
+def missed_hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
+    """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
+    if not parameters.detrend.misses_hits(len(inputs)):
+        return ()
+    return (
+        f"a stack of {counted(len(inputs), 'frame')} rejects cosmic rays poorly, and they were not flagged in its "
+        "frames: detrend.cosmic_rays=always does that",
+    )
+
+
+def glow_warnings(inputs: Sequence[StackInput]) -> tuple[str, ...]:
+    """Warn about the glow of the peripheral guide probe, which is only removed where its shadow shows it."""
+    n = sum(i.facts.peripheral_guider for i in inputs)
+    if not n:
+        return ()
+    return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
+
+
+def pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tuple[str, ...]:
+    """Warn about the effect on the variance of a dark without PEDESTAL (one made elsewhere).
+
+    Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
+    """
+    used = calibrations.of("dark")
+    if used is None:
+        return ()
+    with ProductFile(workspace.file_of(used)) as dark:
+        known = "PEDESTAL" in dark.header
+    return () if known else ("the dark does not record its pedestal: VAR is too large",)
 
 
 def persistence_figures(frames: Sequence[Persisting]) -> dict[str, Any]:

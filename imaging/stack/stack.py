@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.astrometry.figures_of_wcs import AstrometryMetrics
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
 from imaging.parameters import parameter
@@ -52,12 +53,8 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     )
 
 
-class StackMetrics(Metrics):
-    """Figures of a stack.
-
-    `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None
-    until the step adds them (`completed`).
-    """
+class CombinationMetrics(Metrics):
+    """Figures of a stack without those of its astrometry."""
 
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
@@ -147,6 +144,14 @@ class StackMetrics(Metrics):
     ended: datetime = figure("end of the last exposure")
     scales: dict[str, float] = figure("factor of each frame")
     weights: dict[str, float] = figure("weight of each frame; the sum is 1")
+
+
+class StackMetrics(AstrometryMetrics, CombinationMetrics):
+    """Figures of a stack.
+
+    `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None
+    until the step adds them (`completed`).
+    """
 
     def completed(self, **measured: Any) -> StackMetrics:
         """Return the figures with those ``measured`` after the combination."""

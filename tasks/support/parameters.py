@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from imaging.astrometry.world_coordinates import AstrometryParameters
 from imaging.calibrations.compare import GateParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
@@ -50,6 +51,9 @@ class _Steps(BaseModel):
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
     resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")
+    astrometry: AstrometryParameters = Field(
+        default=AstrometryParameters(), description="world coordinates of a stack from a catalogue"
+    )
 
 
 def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
@@ -68,7 +72,10 @@ def _in_order() -> dict[str, tuple[Any, Any]]:
         if name == "gate":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
-    return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration)
+    of_stacks = fields.pop("astrometry")
+    return (
+        fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | {"astrometry": of_stacks}
+    )
 
 
 if TYPE_CHECKING:
@@ -94,7 +101,7 @@ STEPS: dict[str, type[StepParameters]] = {
 }
 
 #: Steps whose defaults a table of an instrument may replace: those of science frames.
-OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "astrometry")
 
 
 def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:
