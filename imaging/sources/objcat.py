@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imaging.header import Header
 from imaging.pixels.dq import UNUSABLE
 from imaging.pixels.wcs import celestial_wcs
-from imaging.sources.background import Background
+from imaging.sources.background import level_at
 from imaging.sources.detect import Detection, Flag
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.sources.profile_kernels import flagged_pixels, light_profiles, source_shapes
@@ -174,7 +174,7 @@ def _add_shapes(
     n = len(rows)
     positions = np.column_stack([rows["x"], rows["y"]])
     unusable = (dq & np.uint16(UNUSABLE)) != 0
-    levels = _level_at(found.background, positions)
+    levels = level_at(found.background, positions)
     seeing = found.seeing if np.isfinite(found.seeing) else float(np.median(rows["fwhm"]))
     sigmas = np.maximum(rows["fwhm"], 1.0) / FWHM_PER_SIGMA
     moments, profiles = np.empty((n, 3)), np.empty((n, 3))
@@ -193,19 +193,6 @@ def _add_shapes(
     for name in ("FLUX_RADIUS", "PROFILE_FWHM", "PROFILE_EE50"):
         rows[name][~np.isfinite(rows[name])] = _UNSET
     rows["IMAFLAGS_ISO"], rows["NIMAFLAGS_ISO"] = bits, counts
-
-
-def _level_at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the background at positions, bilinearly between the centres of the cells."""
-    mesh = background.level_mesh.astype(np.float64)
-    last = np.array(mesh.shape[::-1]) - 1
-    place = np.clip((positions + 0.5) / background.cell - 0.5, 0, last)
-    first = np.floor(place).astype(int)
-    (x, y), (x1, y1) = first.T, np.minimum(first + 1, last).T
-    u, v = (place - first).T
-    below, above = (mesh[row, x] + u * (mesh[row, x1] - mesh[row, x]) for row in (y, y1))
-    level: NDArray[np.float64] = below + v * (above - below)
-    return level
 
 
 def _star_class(rows: NDArray[np.void], seeing: float) -> NDArray[np.float64]:
