@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from imaging.parameters import StepParameters, parameter
 from imaging.photometry.aperture_correction import ApertureCorrection, correction_stars, measure_correction
 from imaging.photometry.aperture_noise import ApertureNoise, measure_aperture_noise
 from imaging.photometry.depth import limiting_flux, magnitude
+from imaging.photometry.magnitude_systems import MagnitudeSystem
 from imaging.photometry.measured_image import MeasuredImage, circle_sums
 from imaging.photometry.zero_point import ZeroPoint, fit_zero_point, match_positions
 from imaging.sources.detect import Detection, Flag
+from imaging.sources.objcat import SourceLight
 
-MagnitudeSystem = Literal["Vega", "AB"]
-#: Where a zero point is from: stars of a catalogue, or the table of the instrument.
-CATALOGUE: Final = "catalogue"
+#: Where a zero point is from if it is not a catalogue: the table of the instrument.
 NOMINAL: Final = "nominal"
 #: Problems that exclude a star as a standard and from the aperture correction.
 _REJECTED: Final = int(
@@ -42,8 +42,6 @@ _NEAR: Final = 3.0
 _USUAL_FWHM: Final = 4.0
 #: Standard error of a nominal zero point, mag: what tables state.
 _NOMINAL_ERROR: Final = 0.08
-#: Cards and figures are in this magnitude system unless AB is requested.
-VEGA: Final = "Vega"
 
 
 class PhotometryParameters(StepParameters):
@@ -121,7 +119,7 @@ class PhotometryMetrics(Metrics):
 
 
 @dataclass(frozen=True)
-class ReferenceStars:
+class StandardStars:
     """Stars of a catalogue in the field of a stack, at their pixels.
 
     Attributes
@@ -166,6 +164,8 @@ class Photometry:
         Light of a point source of five sigma, electrons.
     reference
         Index of each source's star in the catalogue; -1 without one, (n,).
+    stars
+        The stars of the catalogue; None without one.
     notes
         What is missing, and why.
     """
@@ -181,12 +181,23 @@ class Photometry:
     image: MeasuredImage
     limit: float
     reference: NDArray[np.intp]
+    stars: StandardStars | None
     notes: tuple[str, ...]
 
     @property
     def limiting_magnitude(self) -> float:
         """Magnitude of a point source of five sigma; NaN without a zero point."""
         return magnitude(self.limit, self.zero_point)
+
+    def light(self) -> SourceLight:
+        """Return all light of the sources, for their catalogue."""
+        listed = np.full((2, len(self.flux)), np.nan)
+        if self.stars is not None:
+            there = self.reference >= 0
+            chosen = self.reference[there]
+            listed[:, there] = self.stars.magnitude[chosen], self.stars.error[chosen]
+        zero_point = self.zero_point if math.isfinite(self.zero_point) else 0.0
+        return SourceLight(self.flux, self.flux_error, zero_point, self.reference + 1, *listed)
 
     def figures(self, system: MagnitudeSystem) -> dict[str, float | int | str | None]:
         """Return the figures of `PhotometryMetrics` without the sky."""
@@ -217,7 +228,7 @@ def measure_photometry(
     noise_correlation: float,
     pixel_scale: float,
     nominal: float | None,
-    reference: ReferenceStars | None,
+    reference: StandardStars | None,
     parameters: PhotometryParameters | None = None,
 ) -> Photometry:
     """Measure the sources of a stack, and calibrate them.
@@ -286,12 +297,12 @@ def measure_photometry(
         uncertainty = math.hypot(uncertainty, 2.5 / math.log(10.0) * correction.error / correction.factor)
     return Photometry(
         flux, error, value, uncertainty, name, standards, correction, noise, image,
-        limiting_flux(image, noise, correction), pairs, tuple(notes),
+        limiting_flux(image, noise, correction), pairs, reference, tuple(notes),
     )  # fmt: skip
 
 
 def _chosen(
-    standards: ZeroPoint | None, nominal: float | None, reference: ReferenceStars | None
+    standards: ZeroPoint | None, nominal: float | None, reference: StandardStars | None
 ) -> tuple[float, float, str]:
     """Return the zero point, its error, and where it is from."""
     if standards is not None and reference is not None:

@@ -119,7 +119,7 @@ def robust_fit(
         kept = now
     freedom = int(kept.sum()) - len(solution) + 1
     unknown = freedom / (freedom - 2.0) if freedom > 2 else _FEW
-    covariance: NDArray[np.float64] = np.linalg.pinv(information) * (_KEPT / _SECOND_MOMENT * unknown)
+    covariance = np.asarray(np.linalg.pinv(information) * (_KEPT / _SECOND_MOMENT * unknown), np.float64)
     return RobustFit(solution, covariance, scatter, kept)
 
 

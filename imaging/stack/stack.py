@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
 from imaging.parameters import parameter
+from imaging.photometry.magnitudes import PhotometryMetrics
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
@@ -27,7 +28,7 @@ from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 6
+VERSION = 7
 
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
@@ -50,14 +51,14 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     zero_level: bool = parameter(
         True, "raise the stack by the light of stars that no mask covers, and that was subtracted as sky"
     )
+    coverage: bool = parameter(False, "add a plane EXPOSURE: exposure at each pixel of the stack")
+    depth_map: bool = parameter(
+        False, "add a plane DEPTH: magnitude of a point source of five sigma at each pixel"
+    )
 
 
-class StackMetrics(Metrics):
-    """Figures of a stack.
-
-    `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None
-    until the step adds them (`completed`).
-    """
+class CombinationMetrics(Metrics):
+    """Figures of a stack without those of its photometry."""
 
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
@@ -147,6 +148,14 @@ class StackMetrics(Metrics):
     ended: datetime = figure("end of the last exposure")
     scales: dict[str, float] = figure("factor of each frame")
     weights: dict[str, float] = figure("weight of each frame; the sum is 1")
+
+
+class StackMetrics(PhotometryMetrics, CombinationMetrics):
+    """Figures of a stack.
+
+    `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None
+    until the step adds them (`completed`).
+    """
 
     def completed(self, **measured: Any) -> StackMetrics:
         """Return the figures with those ``measured`` after the combination."""

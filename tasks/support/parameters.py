@@ -17,6 +17,7 @@ from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.own_steps.uses import OwnStepParameters
 from imaging.parameters import StepParameters
+from imaging.photometry.magnitudes import PhotometryParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters
 from imaging.sky.subtract import SkyParameters
@@ -44,6 +45,9 @@ class _Steps(BaseModel):
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
     resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")
+    photometry: PhotometryParameters = Field(
+        default=PhotometryParameters(), description="magnitudes of the sources of a stack"
+    )
 
 
 def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
@@ -62,7 +66,10 @@ def _in_order() -> dict[str, tuple[Any, Any]]:
         if name == "gate":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
-    return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration)
+    of_stacks = fields.pop("photometry")
+    return (
+        fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | {"photometry": of_stacks}
+    )
 
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ STEPS: dict[str, type[StepParameters]] = {
 }
 
 #: Steps whose defaults a table of an instrument may replace: those of science frames.
-OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry")
 
 
 def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:
