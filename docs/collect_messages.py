@@ -33,6 +33,7 @@ NO_REMEDY: Final[Mapping[tuple[str, str], str]] = {
 #: The argument that is the message, if it is not the first, and what it is if it is not given.
 _ARGUMENT: Final[Mapping[str, tuple[int, str]]] = {
     "FrameError": (1, ""),
+    "CatalogueError": (1, ""),
     "TooLargeError": (3, "it would unpack to"),
     "ExpressionError": (2, ""),
 }

@@ -79,6 +79,25 @@ class FrameError(NirflowError):
         super().__init__(f"{name}: {problem}{where}.", remedy=remedy)
 
 
+class CatalogueError(NirflowError):
+    """A catalogue of reference stars that cannot be used.
+
+    Parameters
+    ----------
+    name
+        The file, the folder or the service.
+    problem
+        What is wrong: the column, the value found, the expected one.
+    remedy
+        What to do.
+    """
+
+    def __init__(self, name: str, problem: str, *, remedy: str = "") -> None:
+        self.name = name
+        self.problem = printable(problem)
+        super().__init__(f"{name}: {problem}.", remedy=remedy)
+
+
 class GroupError(NirflowError):
     """A group of frames that cannot be combined; the message names those that differ."""
 

@@ -27,8 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: The folders of a package from the lowest to the highest: each may import those before it, and its own modules.
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
-        "instruments", "frames", "pixels", "io", "products", "own_steps", "sources", "detrend", "calibrations", "sky",
-        "photometry", "registration", "stack", "simulator",
+        "instruments", "frames", "pixels", "io", "products", "reference_catalogue", "own_steps", "sources", "detrend",
+        "calibrations", "sky", "photometry", "registration", "stack", "simulator",
     ),
     "calib_store": (
         "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
-MagnitudeSystem = Literal["Vega", "AB"]
+from imaging.reference_catalogue.reference_stars import MagnitudeSystem
+
 #: Photometric system of the nominal zero points, and of filters that no catalogue describes.
 USUAL_PASSBANDS: Final = "MKO"
 #: AB magnitude minus Vega magnitude by passbands and band: Hewett et al. 2006, MNRAS 367, 454 (MKO, as of UKIDSS);

@@ -14,9 +14,9 @@ from imaging.parameters import StepParameters, parameter
 from imaging.photometry.aperture_correction import ApertureCorrection, correction_stars, measure_correction
 from imaging.photometry.aperture_noise import ApertureNoise, measure_aperture_noise
 from imaging.photometry.depth import limiting_flux, magnitude
-from imaging.photometry.magnitude_systems import MagnitudeSystem
 from imaging.photometry.measured_image import MeasuredImage, circle_sums
 from imaging.photometry.zero_point import ZeroPoint, fit_zero_point, match_positions
+from imaging.reference_catalogue.reference_stars import MagnitudeSystem
 from imaging.sources.detect import Detection, Flag
 from imaging.sources.objcat import SourceLight
 

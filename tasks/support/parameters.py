@@ -18,6 +18,7 @@ from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.own_steps.uses import OwnStepParameters
 from imaging.parameters import StepParameters
 from imaging.photometry.magnitudes import PhotometryParameters
+from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters
 from imaging.sky.subtract import SkyParameters
@@ -41,6 +42,9 @@ class _Steps(BaseModel):
         default=OwnStepParameters(),
         title="Own steps",
         description="functions of your own, called with frames and stacks",
+    )
+    catalogue: CatalogueParameters = Field(
+        default=CatalogueParameters(), description="reference stars with positions and magnitudes"
     )
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
