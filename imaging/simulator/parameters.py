@@ -17,6 +17,7 @@ from imaging.simulator.disturbances.drawn import course
 from imaging.simulator.plans.frame import BandDefaults
 from imaging.simulator.plans.known_plans import USUAL, plan_of
 from imaging.simulator.plans.plan_model import Plan
+from imaging.simulator.reference.catalogue_conditions import CatalogueConditions
 
 Compression = Literal["none", "gz", "bz2"]
 #: Width of the array, pixels, for which the numbers of sources are given.
@@ -276,7 +277,7 @@ class CalmNight(StepParameters):
         return tuple(u if g is None else g for u, g in zip(usual, given, strict=True))  # type: ignore[return-value]
 
 
-class NightParameters(Disturbances, CalmNight):
+class NightParameters(CatalogueConditions, Disturbances, CalmNight):
     """One simulated night. Without arguments: the tutorial's Y night at full size, without disturbances."""
 
     @model_validator(mode="after")

@@ -23,8 +23,9 @@ from imaging.simulator.exposures import Night, affected_of, simulate_frame, trap
 from imaging.simulator.observing_plan import plan_night
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.plans.frame import PlannedFrame, Role
+from imaging.simulator.reference.draw_catalogue import catalogue_bytes, draw_catalogue
 from imaging.simulator.star_field import make_sources
-from imaging.simulator.truth import NightTruth, write_truth
+from imaging.simulator.truth import CATALOGUE, NightTruth, write_truth
 
 #: Called with the number of finished frames and the total.
 Progress = Callable[[int, int], None]
@@ -34,7 +35,7 @@ def simulate_night(
     out: Path, parameters: NightParameters, *, progress: Progress | None = None, threads: int | None = None,
     roles: Collection[Role] = (),
 ) -> NightTruth:  # fmt: skip
-    """Write the raw files of a night into ``out`` and its truth into ``out/truth``.
+    """Write the raw files of a night into ``out``, and its truth with a catalogue of the field into ``out/truth``.
 
     Parameters
     ----------
@@ -59,6 +60,7 @@ def simulate_night(
     plan = plan_night(parameters)
     frames = tuple(frame_truth(parameters, frame) for frame in plan)
     night = Night(parameters, make_detector(parameters), make_sources(parameters))
+    catalogue = catalogue_bytes(draw_catalogue(parameters, night.sources))
 
     def make(i: int) -> None:
         affected = affected_of(night, plan[i], frames[i]) if frames[i].disturbance.local else None
@@ -75,6 +77,8 @@ def simulate_night(
             if parameters.exposed_before is not None:
                 left += trapped_before(Path(parameters.exposed_before), night)
             night = replace(night, trapped=left)
+        (out / "truth").mkdir(exist_ok=True)
+        write_complete(out / "truth" / CATALOGUE, [catalogue], sync=False)
         # The truth's planes are written while the frames are made.
         truth = pool.submit(write_truth, out / "truth", parameters, frames, night.sources, night.detector)
         wanted = [i for i, frame in enumerate(plan) if not roles or frame.role in roles]

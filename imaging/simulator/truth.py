@@ -29,6 +29,8 @@ PlaneName = Literal["DARK", "OFFSET", "RESPONSE", "ILLUMINATED", "DEFECT", "BPM"
 SHORT_DARK_LIMITS: Final = (-150.0, 3050.0)
 FLAT_LIMITS: Final = (0.68, 1.28)
 _NIGHT, _FRAMES, _SOURCES, _PLANES = "night.json", "frames.json", "sources.ecsv", "detector.fits"
+#: Name of the catalogue of reference stars next to the truth.
+CATALOGUE: Final = "catalogue.fits"
 
 
 class FrameTruth(BaseModel):
@@ -103,9 +105,14 @@ class NightTruth:
         self.folder, self.parameters, self.frames = folder, parameters, frames
         self._planes: dict[str, NDArray[Any]] = {}
 
+    @property
+    def catalogue(self) -> Path:
+        """The catalogue of reference stars of the field (see `imaging.simulator.reference.draw_catalogue`)."""
+        return self.folder / CATALOGUE
+
     @cached_property
     def sources(self) -> Table:
-        """The source catalogue (see `imaging.simulator.star_field.make_sources`)."""
+        """The sources (see `imaging.simulator.star_field.make_sources`): ra, dec are true, ICRS, at the night."""
         return Table.read(self.folder / _SOURCES, format="ascii.ecsv")
 
     def plane(self, name: PlaneName) -> NDArray[Any]:
