@@ -11,9 +11,7 @@ from prefect.states import Completed, State
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
-from imaging.listed import counted
 from imaging.pixels.image import Image
-from imaging.products.product_file import ProductFile
 from imaging.registration.align import output_grid
 from imaging.registration.entries import AlignEntry, Alignment
 from imaging.registration.geometry import Grid
@@ -35,8 +33,21 @@ from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
+from tasks.photometry.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
+from tasks.photometry.stack_photometry import calibrate_stack
 from tasks.sky import SkyPass
-from tasks.stack_record import alignment_table, persistence_figures, source_table, stack_cards
+from tasks.stack_record import (
+    alignment_table,
+    glow_warnings,
+    mean_starlight,
+    missed_hits,
+    pedestal_warnings,
+    persistence_figures,
+    registration_error,
+    source_table,
+    stack_cards,
+    weakly_aligned,
+)
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters, for_instrument
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
@@ -54,7 +65,7 @@ _EARLIER_VERSIONS: Final = {
 _SHAPE_SNR: Final = 30.0
 _FEWEST_STARS: Final = 5
 #: Steps whose parameters determine a stack.
-_STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+_STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry")
 
 
 class ScienceSet(ProductSet):
@@ -94,11 +105,12 @@ def science_recipe(
     parameters: ReductionParameters,
     exposures: Exposures = NONE_BEFORE,
     own: OwnSteps = NO_OWN_STEPS,
+    stars: FieldCatalogue = NO_CATALOGUE,
 ) -> Recipe:
     """Return the recipe of a group's stack, which is known before any of its steps has run.
 
     ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames; ``exposures`` may
-    have left persistence in them; ``own`` are the user's own steps.
+    have left persistence in them; ``own`` are the user's own steps, ``stars`` those of a catalogue.
     """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
@@ -114,7 +126,8 @@ def science_recipe(
             "prepare": parameters.prepare.for_frame(ordered[0].facts),
             "detrend": applied_to(parameters.detrend, calibrations),
         }
-        | ({"steps": own.parameters} if own.parameters.used else {}),
+        | ({"steps": own.parameters} if own.parameters.used else {})
+        | ({"catalogue": stars.used} if stars.used else {}),
         calibrations,
         _EARLIER_VERSIONS | ({"own": OWN_STEPS_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
@@ -126,6 +139,12 @@ def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionPa
     """Return the parameters with those of the group's instrument, and the decisions that depend on its size."""
     parameters = for_instrument(parameters, group.frames.frames[0].facts.table)
     return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
+
+
+def reference_stars(group: ScienceSet, parameters: ReductionParameters) -> FieldCatalogue:
+    """Return the stars of the catalogue in the field of a group."""
+    facts = [frame.facts for frame in group.frames.frames if frame.name in group.objects]
+    return field_catalogue(facts, parameters.catalogue)
 
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
@@ -141,7 +160,10 @@ def find_stack(
     None.
     """
     group = group.served_by(calibrations)
-    recipe = science_recipe(group, calibrations, for_group(parameters, group), exposures, own)
+    parameters = for_group(parameters, group)
+    recipe = science_recipe(
+        group, calibrations, parameters, exposures, own, reference_stars(group, parameters)
+    )
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -166,7 +188,8 @@ def build_stack(
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
     whole = group.without({*sky.failed, *aligned.failed})
-    recipe = science_recipe(whole, calibrations, parameters, exposures, own)
+    stars = reference_stars(whole, parameters)
+    recipe = science_recipe(whole, calibrations, parameters, exposures, own, stars)
 
     def build() -> Built:
         alignment = aligned.alignment
@@ -198,17 +221,30 @@ def build_stack(
             {frame.name: frame.facts for frame in group.frames.frames},
             parameters.sky,
         )
+        calibrated = calibrate_stack(
+            result,
+            sources,
+            header,
+            {name: catalogues[name].frame.facts for name in names},
+            alignment.reference,
+            alignment.entries,
+            {f.name: f.metrics["level"] for f in sky.frames if f.name in names},
+            stars.catalogue,
+            parameters.photometry,
+            parameters.stack,
+        )
         metrics = result.metrics.completed(
             **({} if extended is None else extended.figures),
+            **calibrated.figures,
             reference=alignment.reference,
-            registration=_registration(used),
+            registration=registration_error(used),
             weakly_aligned=len(alignment.weak),
             seeing=float(sources.seeing) if np.isfinite(sources.seeing) else None,
             raised=raised,
             sources=len(sources.catalogue),
             transparency=min(entry.flux_scale for entry in used),
             sky=float(np.median(levels)),
-            starlight=_starlight([f for f in sky.frames if f.name in names]),
+            starlight=mean_starlight([f for f in sky.frames if f.name in names]),
             sky_frames=min(len(sky.skies[name]) for name in names),
             background_error=background_error(
                 result.sci, result.var, result.dq, sources.object_mask, result.metrics.noise_correlation
@@ -222,13 +258,15 @@ def build_stack(
                 *(() if extended is None else (extended.warning(),)),
                 *notes,
                 *result.notes,
+                *((stars.problem,) if stars.problem else ()),
+                *calibrated.notes,
                 *marks,
-                *_weakly_aligned(alignment.weak),
-                *_hits(inputs, parameters),
-                *_glow(inputs),
+                *weakly_aligned(alignment.weak),
+                *missed_hits(inputs, parameters),
+                *glow_warnings(inputs),
                 *sky_warnings([f for f in sky.frames if f.name in names]),
                 *exposures.notes,
-                *_pedestal_warnings(calibrations, workspace),
+                *pedestal_warnings(calibrations, workspace),
             ),
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
@@ -237,9 +275,12 @@ def build_stack(
             | own.cards()
             | ({} if extended is None else extended.cards()),
             object_mask=sources.object_mask,
+            maps=calibrated.planes,
             tables={
-                "OBJCAT": source_table(result, sources, grid.header, parameters.detect.aperture),
-                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics),
+                "OBJCAT": source_table(
+                    result, sources, header, parameters.detect.aperture, calibrated.photometry
+                ),
+                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics, calibrated.frames),
             },
             combined=names,
             skies=skies,
@@ -288,29 +329,6 @@ def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]
     idle = [name for name in group.skies if name not in used and name not in named]
     reason = "it was not used as sky for any stacked frame"
     return tuple(dict.fromkeys((*known, *(LeftOut(name=n, reason=reason, expected=True) for n in idle))))
-
-
-def _weakly_aligned(entries: Sequence[AlignEntry]) -> tuple[str, ...]:
-    """Warn about frames that are placed by their headers, alone or with too few stars."""
-    return tuple(f"{e.name} is aligned to {e.uncertainty:.2f} px: {e.reason}" for e in entries)
-
-
-def _hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
-    """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
-    if not parameters.detrend.misses_hits(len(inputs)):
-        return ()
-    return (
-        f"a stack of {counted(len(inputs), 'frame')} rejects cosmic rays poorly, and they were not flagged in its "
-        "frames: detrend.cosmic_rays=always does that",
-    )
-
-
-def _glow(inputs: Sequence[StackInput]) -> tuple[str, ...]:
-    """Warn about the glow of the peripheral guide probe, which is only removed where its shadow shows it."""
-    n = sum(i.facts.peripheral_guider for i in inputs)
-    if not n:
-        return ()
-    return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
 
 
 def stack_frames(
@@ -364,28 +382,3 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]
         noise=float(measured["rms"] or 0.0),
         seeing=float(seeing) if seeing is not None else None,
     )
-
-
-def _pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tuple[str, ...]:
-    """Warn about the effect on the variance of a dark without PEDESTAL (one made elsewhere).
-
-    Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
-    """
-    used = calibrations.of("dark")
-    if used is None:
-        return ()
-    with ProductFile(workspace.file_of(used)) as dark:
-        known = "PEDESTAL" in dark.header
-    return () if known else ("the dark does not record its pedestal: VAR is too large",)
-
-
-def _registration(entries: list[AlignEntry]) -> float | None:
-    """Return the root mean square of the frames' standard errors of registration, px."""
-    errors = [e.uncertainty for e in entries if e.found_by != "reference"]
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
-
-
-def _starlight(frames: Sequence[ScratchRef]) -> float | None:
-    """Return the mean of the light that was kept out of the frames' skies, electrons; None if it was not modelled."""
-    known = [float(v) for f in frames if (v := f.metrics.get("starlight")) is not None]
-    return float(np.mean(known)) if known else None

@@ -1,4 +1,4 @@
-"""The record of a stack: the cards of its header, and the tables OBJCAT and ALIGNMENT."""
+"""The record of a stack: the cards of its header, warnings, and the tables OBJCAT and ALIGNMENT."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import Any, Final
 import numpy as np
 
 from imaging.header import Header
+from imaging.listed import counted
+from imaging.photometry.magnitudes import Photometry
 from imaging.products.header_cards import CardValue
+from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
 from imaging.registration.entries import AlignEntry
 from imaging.sources.detect import Detection
 from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.stack.inputs import StackInput
 from imaging.stack.stack import StackMetrics, StackResult
 from tasks.sky import Persisting, SkyPass
-from tasks.support.references import ScratchRef
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, ScratchRef
+from tasks.support.workspace import Workspace
 
 #: What the columns of ALIGNMENT are.
 _ALIGNMENT_COLUMNS: Final = {
@@ -29,6 +35,7 @@ _ALIGNMENT_COLUMNS: Final = {
     "factor": "applied factor", "weight": "weight in the stack; the sum is 1",
     "persistence": "pixels flagged for persistence", "strength": "measured over expected persistence",
     "strength_error": "standard error of strength",
+    "zero_point": "magnitude of one electron", "zero_point_error": "its standard error",
 }  # fmt: skip
 
 
@@ -53,11 +60,71 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "SKYTHROW": (metrics.needed_throw, "Distance of sky frames that it needs [arcsec]"),
         "NPERSIST": (metrics.persistence, "Pixels of the frames flagged for persistence"),
         "PERSFRAC": (metrics.persistence_strength, "Measured over expected persistence"),
+        "MAGZERO": (metrics.zero_point, "Magnitude of a source of 1 electron [mag]"),
+        "MAGZERR": (metrics.zero_point_error, "Standard error of MAGZERO [mag]"),
+        "MAGZSRC": (metrics.zero_point_source, "MAGZERO is from: catalogue, or nominal"),
+        "MAGZN": (metrics.zero_point_stars, "Stars that MAGZERO is from"),
+        "MAGZSIG": (metrics.zero_point_scatter, "Their scatter beyond stated errors [mag]"),
+        "MAGZCOL": (metrics.colour_term, "Change of MAGZERO with colour [mag/mag]"),
+        "MAGSYS": (metrics.magnitude_system, "Magnitude system"),
+        "MAGLIM": (metrics.limiting_magnitude, "Point source of 5 sigma [mag]"),
+        "SKYMAG": (metrics.sky_brightness, "Sky [mag per square arcsec]"),
+        "APRADIUS": (metrics.aperture_radius, "Aperture of FLUX_AUTO [px]"),
+        "APCORR": (metrics.aperture_correction, "All light over that within APRADIUS"),
+        "APCORERR": (metrics.aperture_correction_error, "Standard error of APCORR"),
         "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
         "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
         "AIRMASS": (metrics.mean_airmass, "Mean airmass"),
     }
     return {keyword: (value, text) for keyword, (value, text) in cards.items() if value is not None}
+
+
+def registration_error(entries: list[AlignEntry]) -> float | None:
+    """Return the root mean square of the frames' standard errors of registration, px."""
+    errors = [e.uncertainty for e in entries if e.found_by != "reference"]
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+
+
+def mean_starlight(frames: Sequence[ScratchRef]) -> float | None:
+    """Return the mean of the light that was kept out of the frames' skies, electrons; None if it was not modelled."""
+    known = [float(v) for f in frames if (v := f.metrics.get("starlight")) is not None]
+    return float(np.mean(known)) if known else None
+
+
+def weakly_aligned(entries: Sequence[AlignEntry]) -> tuple[str, ...]:
+    """Warn about frames that are placed by their headers, alone or with too few stars."""
+    return tuple(f"{e.name} is aligned to {e.uncertainty:.2f} px: {e.reason}" for e in entries)
+
+
+def missed_hits(inputs: Sequence[StackInput], parameters: ReductionParameters) -> tuple[str, ...]:
+    """Warn about cosmic rays in a stack that lost so many frames that it cannot reject them."""
+    if not parameters.detrend.misses_hits(len(inputs)):
+        return ()
+    return (
+        f"a stack of {counted(len(inputs), 'frame')} rejects cosmic rays poorly, and they were not flagged in its "
+        "frames: detrend.cosmic_rays=always does that",
+    )
+
+
+def glow_warnings(inputs: Sequence[StackInput]) -> tuple[str, ...]:
+    """Warn about the glow of the peripheral guide probe, which is only removed where its shadow shows it."""
+    n = sum(i.facts.peripheral_guider for i in inputs)
+    if not n:
+        return ()
+    return (f"PWFS2 guided {n} of {len(inputs)} frames: its glow may be in them",)
+
+
+def pedestal_warnings(calibrations: Calibrations, workspace: Workspace) -> tuple[str, ...]:
+    """Warn about the effect on the variance of a dark without PEDESTAL (one made elsewhere).
+
+    Detrending assumes a pedestal of 0 for such a dark, so that its electrons count as if they had shot noise.
+    """
+    used = calibrations.of("dark")
+    if used is None:
+        return ()
+    with ProductFile(workspace.file_of(used)) as dark:
+        known = "PEDESTAL" in dark.header
+    return () if known else ("the dark does not record its pedestal: VAR is too large",)
 
 
 def persistence_figures(frames: Sequence[Persisting]) -> dict[str, Any]:
@@ -79,15 +146,21 @@ def _persistence_row(frame: Persisting | None) -> tuple[int, float, float]:
     return frame.pixels, strength, error
 
 
-def source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:
+def source_table(
+    result: StackResult, sources: Detection, header: Header, aperture: float, photometry: Photometry
+) -> Table:
     """Return OBJCAT of a stack."""
-    rows = object_catalogue(result.sci, result.dq, sources, header, aperture)
+    rows = object_catalogue(result.sci, result.dq, sources, header, aperture, photometry.light())
     units = {column.name: column.unit for column in COLUMNS if column.unit}
     return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
 
 
 def alignment_table(
-    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass, metrics: StackMetrics
+    entries: tuple[AlignEntry, ...],
+    catalogues: Mapping[str, ScratchRef],
+    sky: SkyPass,
+    metrics: StackMetrics,
+    zero_points: Mapping[str, tuple[float, float]],
 ) -> Table:
     """Return the measurements of each frame of the group, used or not; NaN if not measured."""
 
@@ -114,6 +187,7 @@ def alignment_table(
             metrics.scales.get(e.name, float("nan")),
             metrics.weights.get(e.name, 0.0),
             *_persistence_row(sky.persistence.get(e.name)),
+            *zero_points.get(e.name, (float("nan"), float("nan"))),
         )
         for e in entries
     ]
@@ -122,7 +196,8 @@ def alignment_table(
         ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
         ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
         ("factor", "f8"), ("weight", "f8"), ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
+        ("zero_point", "f8"), ("zero_point_error", "f8"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
-    units["rotation"] = "deg"
+    units |= {"rotation": "deg", "zero_point": "mag", "zero_point_error": "mag"}
     return Table(np.array(rows, layout), units, _ALIGNMENT_COLUMNS)

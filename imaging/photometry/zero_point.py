@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -140,3 +141,41 @@ def match_positions(
     return Matches(
         np.flatnonzero(paired), nearest[paired].astype(np.intp), (float(shift[0]), float(shift[1]))
     )
+
+
+def frame_zero_points(
+    zero_point: float,
+    error: float,
+    fluxes: Mapping[str, tuple[float, float | None]],
+    scales: Mapping[str, float],
+    weights: Mapping[str, float],
+) -> dict[str, tuple[float, float]]:
+    """Return the zero point of each frame of a stack, and its error, mag; NaN if it is unknown.
+
+    With the flux f of a star in the reference, its flux in the stack is f times the sum of weight, scale and flux
+    relative to the reference over all frames.
+
+    Parameters
+    ----------
+    zero_point, error
+        Of the stack.
+    fluxes
+        Flux of the stars of each frame over that in the reference, and its relative error (None: unknown, or the
+        reference, which has none).
+    scales, weights
+        Factor and weight of each frame in the stack; the sum of the weights is 1.
+    """
+    total = math.fsum(
+        weight * scales[name] * fluxes[name][0] for name, weight in weights.items() if name in fluxes
+    )
+    if not total > 0 or not math.isfinite(zero_point):
+        return dict.fromkeys(fluxes, (math.nan, math.nan))
+    of_reference = zero_point - 2.5 * math.log10(total)
+    return {
+        name: (
+            (of_reference + 2.5 * math.log10(flux), math.hypot(error, MAGNITUDES * (relative or 0.0)))
+            if flux > 0 and math.isfinite(flux)
+            else (math.nan, math.nan)
+        )
+        for name, (flux, relative) in fluxes.items()
+    }

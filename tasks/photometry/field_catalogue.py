@@ -1,0 +1,86 @@
+"""The reference stars of the field of a group of frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from pydantic import Field
+
+from imaging.errors import CatalogueError
+from imaging.frames.facts import FrameFacts
+from imaging.frames.pointing import mean_position, pointing, separation
+from imaging.parameters import StepParameters
+from imaging.reference_catalogue.at_epoch import julian_year
+from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
+from imaging.reference_catalogue.interpret import Region
+from imaging.reference_catalogue.read_catalogue import read_catalogue
+from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
+
+#: Stars this far outside the frames count, too: their headers may point elsewhere, arcsec.
+_MARGIN: Final = 60.0
+
+
+class UsedCatalogue(StepParameters):
+    """The catalogue that a stack is calibrated by, as part of its recipe."""
+
+    name: str = Field(description="name of the catalogue")
+    identity: str = Field(description="sha256 of its bytes")
+    meaning: dict[str, Any] = Field(description="parameters that change what its columns mean")
+
+
+class FieldCatalogue(NamedTuple):
+    """The reference stars of a field.
+
+    Attributes
+    ----------
+    catalogue
+        The stars; None without a catalogue.
+    used
+        The part of the recipe; None without a catalogue.
+    problem
+        Why there is none; empty if none was requested.
+    """
+
+    catalogue: ReferenceCatalogue | None = None
+    used: UsedCatalogue | None = None
+    problem: str = ""
+
+
+#: No catalogue was requested.
+NO_CATALOGUE: Final = FieldCatalogue()
+
+
+def field_catalogue(frames: Sequence[FrameFacts], parameters: CatalogueParameters) -> FieldCatalogue:
+    """Return the reference stars of the field of some frames at the time of their exposures.
+
+    Parameters
+    ----------
+    frames
+        Facts of the frames of one field.
+    parameters
+        The catalogue.
+    """
+    if not parameters.wanted:
+        return NO_CATALOGUE
+    places = [place for place in map(pointing, frames) if place is not None]
+    centre = mean_position(places)
+    if centre is None:
+        return FieldCatalogue(problem="the catalogue is not used: the headers of the frames have no position")
+    size = max(_field_size(frame) for frame in frames)
+    reach = max(separation(place, centre) for place in places) + size / 2 + _MARGIN
+    started = frames[0].middle
+    later = sum((frame.middle - started for frame in frames), timedelta()) / len(frames)
+    try:
+        found = read_catalogue(parameters, Region(*centre, reach / 3600, julian_year(started + later)))
+    except CatalogueError as error:
+        return FieldCatalogue(problem=f"the catalogue is not used: {error}")
+    used = UsedCatalogue(name=found.name, identity=found.identity, meaning=parameters.interpretation())
+    return FieldCatalogue(found, used)
+
+
+def _field_size(facts: FrameFacts) -> float:
+    """Return the diameter of a circle that contains a frame, arcsec."""
+    return math.hypot(*facts.table.detector.shape) * facts.readout.pixel_scale
