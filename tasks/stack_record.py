@@ -64,7 +64,7 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "MAGZERR": (metrics.zero_point_error, "Standard error of MAGZERO [mag]"),
         "MAGZSRC": (metrics.zero_point_source, "MAGZERO is from: catalogue, or nominal"),
         "MAGZN": (metrics.zero_point_stars, "Stars that MAGZERO is from"),
-        "MAGZSIG": (metrics.zero_point_scatter, "Their scatter beyond stated errors [mag]"),
+        "MAGZSIG": (metrics.zero_point_scatter, "Their weighted rms about MAGZERO [mag]"),
         "MAGZCOL": (metrics.colour_term, "Change of MAGZERO with colour [mag/mag]"),
         "MAGSYS": (metrics.magnitude_system, "Magnitude system"),
         "MAGLIM": (metrics.limiting_magnitude, "Point source of 5 sigma [mag]"),

@@ -32,7 +32,10 @@ _MOST_GAPS: Final = 0.01
 #: Most stars: the brightest.
 _MOST: Final = 200
 #: Relative scatter of the ratio that is expected beyond the noise.
-_USUAL_SCATTER: Final = 0.003
+_USUAL_SCATTER: Final = 0.0005
+#: Radius, in that of the aperture, out to which the light outside it shows how much stars differ: further out, the
+#: noise hides it.
+_NEXT: Final = 1.5
 #: Standard error of a median over that of a mean.
 _MEDIAN_LOSS: Final = 1.2533
 
@@ -48,7 +51,7 @@ class ApertureCorrection:
     error
         Its standard error.
     scatter
-        Relative scatter from star to star beyond the noise.
+        Relative scatter, from star to star, of the light just outside the aperture beyond its noise.
     stars
         Stars that agree; 0: no correction was possible, and the factor is 1.
     radius, total_radius
@@ -127,20 +130,23 @@ def measure_correction(
     none = ApertureCorrection(1.0, 0.0, 0.0, 0, radius, total_radius)
     if len(places) < 2:
         return none
-    inner, outer = (
-        circle_sums(image.sky_subtracted, places, r) - math.pi * r**2 * levels for r in (radius, total_radius)
+    radii = (radius, min(_NEXT * radius, total_radius), total_radius)
+    inner, middle, outer = (
+        circle_sums(image.sky_subtracted, places, r) - math.pi * r**2 * levels for r in radii
     )
+    variances = [noise.flux_errors(image, places, r) ** 2 for r in radii]
     bright = inner > 0
-    if bright.sum() < 2:
+    fits = []
+    for k, light in ((2, outer - inner), (1, middle - inner)):
+        area = math.pi * (radii[k] ** 2 - radius**2)
+        ring = np.sqrt(np.maximum(variances[k] - variances[0], 0.0) + (area * level_errors) ** 2)
+        fits.append(robust_fit((light / inner)[bright], (ring / inner)[bright], _USUAL_SCATTER))
+    total, near = fits
+    if total is None or near is None:
         return none
-    area = math.pi * (total_radius**2 - radius**2)
-    errors = (noise.flux_errors(image, places, r) for r in (radius, total_radius))
-    inside, all_of_it = (e**2 for e in errors)
-    ring = np.sqrt(np.maximum(all_of_it - inside, 0.0) + (area * level_errors) ** 2)
-    fit = robust_fit(((outer - inner) / inner)[bright], (ring / inner)[bright], _USUAL_SCATTER)
-    if fit is None:
-        return none
-    return ApertureCorrection(1.0 + fit.value, fit.error, fit.scatter, fit.number, radius, total_radius)
+    return ApertureCorrection(
+        1.0 + total.value, total.error, near.scatter, total.number, radius, total_radius
+    )
 
 
 def _surroundings(

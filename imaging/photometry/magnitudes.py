@@ -15,7 +15,7 @@ from imaging.photometry.aperture_correction import ApertureCorrection, correctio
 from imaging.photometry.aperture_noise import ApertureNoise, measure_aperture_noise
 from imaging.photometry.depth import limiting_flux, magnitude
 from imaging.photometry.measured_image import MeasuredImage, circle_sums
-from imaging.photometry.zero_point import ZeroPoint, fit_zero_point, match_positions
+from imaging.photometry.zero_point import MAGNITUDES, ZeroPoint, fit_zero_point, match_positions
 from imaging.reference_catalogue.reference_stars import MagnitudeSystem
 from imaging.sources.detect import Detection, Flag
 from imaging.sources.objcat import SourceLight
@@ -32,9 +32,8 @@ _REJECTED: Final = int(
     | Flag.SHARP
     | Flag.UNMEASURED
 )
-#: Standards are matched to sources of at least this signal to noise, and used from a higher one.
+#: Stars of the catalogue are matched to sources of at least this signal to noise.
 _FAINTEST: Final = 5.0
-_STANDARD_SNR: Final = 10.0
 #: Largest light of another source near a standard, relative to the standard, and how near, FWHM.
 _NEIGHBOUR: Final = 0.02
 _NEAR: Final = 3.0
@@ -64,6 +63,10 @@ class PhotometryParameters(StepParameters):
     match_radius: float = parameter(
         0.7, "largest distance of a source from its star in the catalogue", unit="arcsec", gt=0, le=5
     )
+    star_error: float = parameter(
+        0.1, "largest error of a star's magnitude, in the catalogue and measured, for the zero point", unit="mag",
+        gt=0, le=1,
+    )  # fmt: skip
     least_stars: int = parameter(3, "fewest stars of the catalogue that give a zero point", ge=2)
     colour: str = parameter(
         "", "colour, such as J-H, in which the zero point has a term that is fitted; default: no term",
@@ -275,7 +278,9 @@ def measure_photometry(
         )
         bright = np.flatnonzero(sources["snr"] > _FAINTEST)
         pairs[bright[matched.sources]] = matched.reference
-        usable = (sources["flags"] & _REJECTED == 0) & (flux > _STANDARD_SNR * error) & (pairs >= 0)
+        usable = (sources["flags"] & _REJECTED == 0) & (pairs >= 0)
+        usable &= MAGNITUDES * error < parameters.star_error * flux
+        usable[usable] &= reference.error[pairs[usable]] <= parameters.star_error
         usable &= _isolated(positions, flux, _NEAR * seeing)
         i, j = np.flatnonzero(usable), pairs[usable]
         colour = None if reference.colour is None else reference.colour[j]
@@ -294,7 +299,7 @@ def measure_photometry(
             )
     value, uncertainty, name = _chosen(standards, nominal, reference)
     if correction.stars:
-        uncertainty = math.hypot(uncertainty, 2.5 / math.log(10.0) * correction.error / correction.factor)
+        uncertainty = math.hypot(uncertainty, MAGNITUDES * correction.error / correction.factor)
     return Photometry(
         flux, error, value, uncertainty, name, standards, correction, noise, image,
         limiting_flux(image, noise, correction), pairs, reference, tuple(notes),

@@ -43,7 +43,7 @@ class ZeroPoint:
     value, error
         The zero point and its standard error, mag; without that of the aperture correction.
     scatter
-        Scatter of the stars beyond their stated errors, mag.
+        Weighted rms of the stars about the zero point, mag.
     stars, outliers
         Stars that count, and others that were too far off.
     colour_term, colour_error
@@ -98,7 +98,12 @@ def fit_zero_point(
     term: tuple[float | None, float | None] = (None, None)
     if colour is not None:
         term = float(fit.values[1]), math.sqrt(float(fit.covariance[1, 1]))
-    return ZeroPoint(fit.value, fit.error, fit.scatter, fit.number, int(usable.sum()) - fit.number, *term)
+    weights = 1.0 / (errors[fit.kept] ** 2 + fit.scatter**2)
+    model = np.full(len(values), fit.value) if design is None else design @ fit.values
+    squares = (values - model)[fit.kept] ** 2
+    free = (fit.number - len(fit.values)) / fit.number
+    scatter = math.sqrt(float((weights * squares).sum() / weights.sum()) / free)
+    return ZeroPoint(fit.value, fit.error, scatter, fit.number, int(usable.sum()) - fit.number, *term)
 
 
 def match_positions(

@@ -21,6 +21,7 @@ from imaging.photometry.magnitudes import (
 )
 from imaging.photometry.standards import standards_of
 from imaging.photometry.zero_point import frame_zero_points
+from imaging.pixels.dq import DQ
 from imaging.products.product_tables import Plane
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
 from imaging.registration.entries import AlignEntry
@@ -120,7 +121,8 @@ def calibrate_stack(
     planes: dict[str, Plane] = {}
     if maps.coverage:
         per_frame, other = metrics.total_exposure / metrics.ncombine, {f.exposure for f in facts.values()}
-        planes["EXPOSURE"] = Plane((result.count * np.float32(per_frame)).astype(np.float32), "s")
+        measured = (result.dq & np.uint16(DQ.NO_DATA)) == 0
+        planes["EXPOSURE"] = Plane((result.count * measured * per_frame).astype(np.float32), "s")
         if len(other) > 1:
             notes.append("EXPOSURE is the number of frames times their mean exposure: their exposures differ")
     if maps.depth_map:
