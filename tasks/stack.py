@@ -258,8 +258,6 @@ def build_stack(
                 *(() if extended is None else (extended.warning(),)),
                 *notes,
                 *result.notes,
-                *((stars.problem,) if stars.problem else ()),
-                *calibrated.notes,
                 *marks,
                 *weakly_aligned(alignment.weak),
                 *missed_hits(inputs, parameters),
@@ -267,6 +265,8 @@ def build_stack(
                 *sky_warnings([f for f in sky.frames if f.name in names]),
                 *exposures.notes,
                 *pedestal_warnings(calibrations, workspace),
+                *((stars.problem,) if stars.problem else ()),
+                *calibrated.notes,
             ),
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)

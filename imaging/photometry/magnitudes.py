@@ -37,6 +37,10 @@ _FAINTEST: Final = 5.0
 #: Largest light of another source near a standard, relative to the standard, and how near, FWHM.
 _NEIGHBOUR: Final = 0.02
 _NEAR: Final = 3.0
+#: Largest scatter of the stars about the zero point, mag: more is that of chance matches.
+_LARGEST_SCATTER: Final = 0.3
+#: A zero point that differs by more from the nominal one is reported, mag.
+_FAR_FROM_NOMINAL: Final = 1.0
 #: Seeing if no star allows a measurement, px.
 _USUAL_FWHM: Final = 4.0
 #: Standard error of a nominal zero point, mag: what tables state.
@@ -267,7 +271,7 @@ def measure_photometry(
     error = noise.flux_errors(image, positions, radius) * correction.factor
     # What differs from star to star in addition to the noise, in proportion to the light.
     error = np.hypot(error, correction.scatter * np.maximum(flux, 0.0))
-    notes = [*_notes(noise, correction)]
+    warnings = _warnings(noise, correction)
     standards, pairs = None, np.full(len(sources), -1, np.intp)
     if reference is not None:
         matched = match_positions(
@@ -292,17 +296,31 @@ def measure_photometry(
             colour,
             fewest=parameters.least_stars,
         )
-        if standards is None:
-            notes.append(
-                f"{len(i)} usable stars of {reference.name} are among the sources, fewer than "
-                "photometry.least_stars with a magnitude in this band: the zero point is nominal or missing"
+        if standards is not None and standards.scatter > _LARGEST_SCATTER:
+            spread = standards.scatter
+            standards = None
+            warnings.append(
+                f"the stars of the catalogue {reference.name} disagree with the sources by {spread:.2f} mag rms: "
+                "it is not of this field or band, and the zero point is nominal or missing"
             )
+        elif standards is None:
+            number, least = len(i), parameters.least_stars
+            warnings.append(
+                f"too few sources are stars of the catalogue {reference.name} with a good magnitude in this band "
+                f"({number} of {least} that photometry.least_stars asks for): the zero point is nominal or missing"
+            )
+    if standards is not None and nominal is not None and abs(standards.value - nominal) > _FAR_FROM_NOMINAL:
+        off = standards.value - nominal
+        warnings.append(
+            f"the zero point from the catalogue differs by {off:+.2f} mag from the nominal one: clouds, or another "
+            "filter or exposure than the headers state"
+        )
     value, uncertainty, name = _chosen(standards, nominal, reference)
     if correction.stars:
         uncertainty = math.hypot(uncertainty, MAGNITUDES * correction.error / correction.factor)
     return Photometry(
         flux, error, value, uncertainty, name, standards, correction, noise, image,
-        limiting_flux(image, noise, correction), pairs, reference, tuple(notes),
+        limiting_flux(image, noise, correction), pairs, reference, tuple(warnings),
     )  # fmt: skip
 
 
@@ -317,17 +335,17 @@ def _chosen(
     return math.nan, math.nan, ""
 
 
-def _notes(noise: ApertureNoise, correction: ApertureCorrection) -> list[str]:
-    notes = []
+def _warnings(noise: ApertureNoise, correction: ApertureCorrection) -> list[str]:
+    warnings = []
     if not noise.apertures:
-        notes.append(
+        warnings.append(
             "too little empty sky to measure the noise of apertures: errors of fluxes are those of VAR and NCORR"
         )
     if not correction.stars:
-        notes.append(
-            "too few bright isolated stars for an aperture correction: fluxes are those within the aperture"
+        warnings.append(
+            "too few isolated bright stars for an aperture correction: FLUX_AUTO is the light within the aperture"
         )
-    return notes
+    return warnings
 
 
 def _isolated(positions: NDArray[np.float64], flux: NDArray[np.float64], reach: float) -> NDArray[np.bool_]:

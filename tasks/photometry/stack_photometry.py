@@ -89,7 +89,7 @@ def calibrate_stack(
     """
     frame, metrics = facts[reference], result.metrics
     scale = frame.readout.pixel_scale
-    stars, notes = _standards(catalogue, header, result, frame, parameters)
+    stars, warnings = _standards(catalogue, header, result, frame, parameters)
     exposure = _exposure(metrics, frame, facts)
     nominal, note = _nominal(frame, exposure, parameters)
     found = measure_photometry(
@@ -104,7 +104,7 @@ def calibrate_stack(
         parameters=parameters,
     )
     if not math.isfinite(found.zero_point):
-        notes.append(note)
+        warnings.append(note)
     frames = frame_zero_points(
         found.zero_point,
         found.zero_point_error,
@@ -124,19 +124,21 @@ def calibrate_stack(
         measured = (result.dq & np.uint16(DQ.NO_DATA)) == 0
         planes["EXPOSURE"] = Plane((result.count * measured * per_frame).astype(np.float32), "s")
         if len(other) > 1:
-            notes.append("EXPOSURE is the number of frames times their mean exposure: their exposures differ")
+            warnings.append(
+                "EXPOSURE is the number of frames times their mean exposure: their exposures differ"
+            )
     if maps.depth_map:
         if math.isfinite(found.zero_point):
             depth = depth_map(found.image, found.noise, found.correction, found.zero_point)
             planes["DEPTH"] = Plane(depth, "mag")
         else:
-            notes.append("no map of the depth: the zero point is unknown")
+            warnings.append("no map of the depth: the zero point is unknown")
     return CalibratedStack(
         found,
         found.figures(parameters.system) | {"sky_brightness": float(np.median(known)) if known else None},
         frames,
         planes,
-        (*notes, *found.notes),
+        (*warnings, *found.notes),
     )
 
 
