@@ -242,6 +242,7 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("calib_store/server/postmaster.py", "note"): "file that names it",
     ("calib_store/tables/object_place.py", "missing"): "number",
     ("deployments/deployed/housekeeping.py", "damaged"): "number",
+    ("deployments/settings/catalogue_settings.py", "server"): "address",
     ("imaging/io/tables/table_file.py", "LARGEST"): "limit",
     ("imaging/reference_catalogue/catalogue_columns.py", "columns"): "names",
     ("imaging/reference_catalogue/catalogue_columns.py", "main"): "names",

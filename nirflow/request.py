@@ -11,12 +11,14 @@ from typing import Final
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
-from deployments.settings.own_step_settings import own_steps
+from deployments.settings.own_step_settings import own_steps, reference_catalogue
 from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target, in_a_sentence
 from imaging.own_steps.loading import load
 from imaging.own_steps.named_arguments import check_references
 from imaging.own_steps.registered import OwnStepError
 from imaging.own_steps.uses import POINTS, OwnStepParameters, StepUse
+from imaging.parameters import StepParameters
+from imaging.reference_catalogue.catalogue_parameters import NO_SOURCE, CatalogueParameters
 from nirflow.exits import UsageError
 from nirflow.moments import moment
 from nirflow.step_settings import first_problem, resolve
@@ -85,6 +87,7 @@ def build_request(
     only: Sequence[str] = (),
     settings: Sequence[str] = (),
     steps: Sequence[str] = (),
+    catalogue: str | None = None,
     use: Sequence[str] = (),
     allow_missing: Sequence[str] = (),
     across_nights: bool = False,
@@ -103,6 +106,8 @@ def build_request(
     UsageError
         With the problem and the remedy.
     """
+    if catalogue is not None:
+        settings = [*settings, f"catalogue.source={catalogue}"]
     _refuse_parameters(settings, steps, affected_by)
     require_text(*paths, out)
     try:
@@ -167,6 +172,7 @@ def _refuse_parameters(settings: Sequence[str], steps: Sequence[str], affected_b
 
 def _parameters(settings: Sequence[str], steps: Sequence[str]) -> ReductionParameters:
     changed = resolve(settings, STEPS)
+    stars = _catalogue(changed.pop("catalogue", CatalogueParameters()))
     given = changed.pop("steps", OwnStepParameters())
     assert isinstance(given, OwnStepParameters)
     own = own_steps(_with_steps(given, steps))
@@ -177,7 +183,32 @@ def _parameters(settings: Sequence[str], steps: Sequence[str]) -> ReductionParam
                 load(one, own.time_limit)
             except OwnStepError as error:
                 raise UsageError(error.message, remedy=error.remedy) from error
-    return ReductionParameters.model_validate({**changed, "steps": own} if changed or own.used else {})
+    return ReductionParameters.model_validate({**changed, "steps": own, "catalogue": stars})
+
+
+def _catalogue(given: StepParameters) -> CatalogueParameters:
+    """Return the catalogue as given, otherwise that of the settings, with the complete path of a file.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file or folder.
+    """
+    assert isinstance(given, CatalogueParameters)
+    if given.source is None and "source" in given.model_fields_set:
+        given = given.model_copy(update={"source": NO_SOURCE})
+    stars = reference_catalogue(given)
+    if not stars.wanted or stars.service is not None:
+        return stars
+    path = Path(str(stars.source)).expanduser().absolute()
+    require_text(path)
+    if not path.exists():
+        raise UsageError(
+            f"There is no catalogue {path}.",
+            remedy="Correct --catalogue, or source in the section [catalogue] of nirflow.toml: a file, a folder of "
+            "tiles, or a service such as vizier:2MASS. Without a catalogue: --catalogue none",
+        )
+    return stars.model_copy(update={"source": str(path)})
 
 
 def _with_steps(given: OwnStepParameters, texts: Sequence[str]) -> OwnStepParameters:

@@ -25,8 +25,9 @@ from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
 from tasks.align import AlignedGroup, align_input
+from tasks.astrometry.stack_wcs import fit_stack
 from tasks.building.build import Built, existing, find_or_build, placed
-from tasks.building.recipe import Ingredient, Recipe
+from tasks.building.recipe import CATALOGUE, Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.earlier_exposures import NONE_BEFORE, Exposures
@@ -127,7 +128,7 @@ def science_recipe(
             "detrend": applied_to(parameters.detrend, calibrations),
         }
         | ({"steps": own.parameters} if own.parameters.used else {})
-        | ({"catalogue": stars.used} if stars.used else {}),
+        | ({CATALOGUE: stars.used, "astrometry": parameters.astrometry} if stars.used else {}),
         calibrations,
         _EARLIER_VERSIONS | ({"own": OWN_STEPS_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
@@ -208,19 +209,10 @@ def build_stack(
         primary, _ = read_headers(workspace.readable(raw))
         result = with_own_steps(group.label, result, raw, header, primary, recipe.key, own, workspace)
         sources = detect(result.sci, result.dq, parameters.detect)
-        raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
+        fitted = fit_stack(group.label, sources, header, result.sci.shape, stars, parameters.astrometry)
+        header = fitted.header
         names = tuple(entry.name for entry in used)
-        skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
-        marks = sky.marks(names)
-        levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
-        extended = find_extended_source(
-            group.label,
-            sky,
-            Stacked(result.sci, result.dq, sources.object_mask, grid, used, result.metrics.scales),
-            {name: ref.metrics for name, ref in catalogues.items()},
-            {frame.name: frame.facts for frame in group.frames.frames},
-            parameters.sky,
-        )
+        # Before the stack is raised: the background of its sources is that of the stack as it is.
         calibrated = calibrate_stack(
             result,
             sources,
@@ -233,9 +225,22 @@ def build_stack(
             parameters.photometry,
             parameters.stack,
         )
+        raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
+        skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
+        marks = sky.marks(names)
+        levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
+        extended = find_extended_source(
+            group.label,
+            sky,
+            Stacked(result.sci, result.dq, sources.object_mask, grid, used, result.metrics.scales),
+            {name: ref.metrics for name, ref in catalogues.items()},
+            {frame.name: frame.facts for frame in group.frames.frames},
+            parameters.sky,
+        )
         metrics = result.metrics.completed(
             **({} if extended is None else extended.figures),
             **calibrated.figures,
+            **fitted.figures,
             reference=alignment.reference,
             registration=registration_error(used),
             weakly_aligned=len(alignment.weak),
@@ -258,6 +263,8 @@ def build_stack(
                 *(() if extended is None else (extended.warning(),)),
                 *notes,
                 *result.notes,
+                *((stars.problem,) if stars.problem else ()),
+                *fitted.notes,
                 *marks,
                 *weakly_aligned(alignment.weak),
                 *missed_hits(inputs, parameters),
@@ -265,7 +272,6 @@ def build_stack(
                 *sky_warnings([f for f in sky.frames if f.name in names]),
                 *exposures.notes,
                 *pedestal_warnings(calibrations, workspace),
-                *((stars.problem,) if stars.problem else ()),
                 *calibrated.notes,
             ),
             left_out=_left_out(

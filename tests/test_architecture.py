@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
         "instruments", "frames", "pixels", "io", "products", "reference_catalogue", "own_steps", "sources", "detrend",
-        "calibrations", "sky", "photometry", "registration", "stack", "simulator",
+        "calibrations", "sky", "photometry", "registration", "astrometry", "stack", "simulator",
     ),
     "calib_store": (
         "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",
@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight", "photometry"),
+    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight", "photometry", "astrometry"),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16

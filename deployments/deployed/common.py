@@ -96,7 +96,9 @@ def options_of(settings: Settings, **given: Any) -> Options:
     parameters = given.pop("parameters", None) or ReductionParameters()
     settings.steps.check_form(parameters.steps)
     steps = parameters.steps.over(settings.steps.parameters).resolved()
-    parameters = parameters.model_copy(update={"steps": steps})
+    settings.catalogue.check_form(parameters.catalogue)
+    stars = parameters.catalogue.over(settings.catalogue)
+    parameters = parameters.model_copy(update={"steps": steps, "catalogue": stars})
     if settings.watch.check is not None:
         parameters = parameters.model_copy(update={"check": settings.watch.check})
     return Options(

@@ -26,6 +26,7 @@ from pydantic_settings import SettingsConfigDict
 
 from calib_store.model.settings import PREFIX, Address, StoreSettings, given_by, unknown, variable
 from calib_store.model.settings_file import read_settings_file
+from deployments.settings.catalogue_settings import CatalogueSettings
 from deployments.settings.own_step_settings import StepSettings
 from deployments.settings.server_settings import ServerSettings
 from deployments.settings.watch_settings import WatchSettings
@@ -202,6 +203,9 @@ class Settings(StoreSettings):
     nightly: NightlySettings = Field(default_factory=NightlySettings, description="the scheduled reduction")
     notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
     steps: StepSettings = Field(default=StepSettings(), description="functions of your own as steps")
+    catalogue: CatalogueSettings = Field(
+        default=CatalogueSettings(), description="the catalogue of reference stars"
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

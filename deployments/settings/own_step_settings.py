@@ -1,4 +1,4 @@
-"""The settings of the user's own steps: those of every reduction, and those that a form may name."""
+"""The settings of the user's own steps, those of every reduction and those of forms; the settings of `reduce`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from calib_store.model.settings import StoreSettings
+from deployments.settings.catalogue_settings import CatalogueSettings
 from imaging.errors import NirflowError
 from imaging.own_steps.named_arguments import is_file
 from imaging.own_steps.uses import POINTS, OwnStepParameters
+from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 
 
 class StepSettings(OwnStepParameters):
@@ -57,14 +59,22 @@ class StepSettings(OwnStepParameters):
 
 
 class ReductionSettings(StoreSettings):
-    """The settings of `nirflow reduce`: those of the store, and the user's own steps."""
+    """The settings of `nirflow reduce`: those of the store, the user's own steps, and the reference catalogue."""
 
     model_config = SettingsConfigDict(env_nested_delimiter="_", env_nested_max_split=1)
 
     steps: StepSettings = Field(default=StepSettings(), description="functions of your own as steps")
+    catalogue: CatalogueSettings = Field(
+        default=CatalogueSettings(), description="the catalogue of reference stars"
+    )
 
 
 def own_steps(given: Any = None) -> OwnStepParameters:
     """Return the steps of a reduction on the command line: those given there, over those of the settings."""
     base = ReductionSettings().steps.parameters
     return base if given is None else given.over(base).resolved()
+
+
+def reference_catalogue(given: CatalogueParameters | None = None) -> CatalogueParameters:
+    """Return the catalogue of a reduction on the command line: the given one, over that of the settings."""
+    return (given or CatalogueParameters()).over(ReductionSettings().catalogue)

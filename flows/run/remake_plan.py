@@ -22,7 +22,8 @@ from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import KINDS, PRODUCT_KINDS, CalibrationKind, ProductKind, Target
 from imaging.own_steps.uses import OwnStepParameters
-from tasks.building.recipe import INSTRUMENT, OWN_STEPS
+from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
+from tasks.building.recipe import CATALOGUE, INSTRUMENT, OWN_STEPS
 from tasks.support.parameters import STEPS, ReductionParameters
 from tasks.support.references import ProductSet, RawFrame
 
@@ -185,7 +186,10 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
     steps: dict[str, Any] = {"steps": OwnStepParameters()} if KINDS[product.kind].is_stack else {}
     if not product.parameters:
         raise NotPossibleError("its parameters are not known: it was not made by nirflow")
+    steps["catalogue"] = _catalogue(product, parameters.catalogue)
     for name, values in product.parameters.items():
+        if name == CATALOGUE:
+            continue
         if name in (INSTRUMENT, OWN_STEPS):  # the current table and the current functions apply
             continue
         if name == "detrend":
@@ -198,6 +202,19 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
                 "Reduce its frames again with the parameters that you want.",
             ) from error
     return parameters.model_copy(update=steps)
+
+
+def _catalogue(product: Product, current: CatalogueParameters) -> CatalogueParameters:
+    """Return the catalogue for a product made again: the current one, or none if the product has none."""
+    recorded = product.parameters.get(CATALOGUE)
+    if recorded is None:
+        return CatalogueParameters()
+    if not current.wanted:
+        raise NotPossibleError(
+            f"it was made with the catalogue {recorded.get('name', '')}, and no catalogue is named",
+            "Name it in the section [catalogue] of nirflow.toml.",
+        )
+    return current
 
 
 def outdated_parameters(product: Product) -> tuple[str, ...]:

@@ -10,6 +10,9 @@ from pydantic import model_validator
 from imaging.parameters import StepParameters, parameter
 from imaging.reference_catalogue.reference_stars import BANDS, MagnitudeSystem
 
+#: A source that stands for no catalogue, whatever the settings have.
+NO_SOURCE: Final = "none"
+
 Frame = Literal["icrs", "fk5", "fk4", "galactic"]
 #: Names by which settings give columns, with the role of each.
 GIVEN_ROLES: Final[dict[str, str]] = {
@@ -34,7 +37,7 @@ class CatalogueParameters(StepParameters):
     source: str | None = parameter(
         None,
         "catalogue of reference stars: a file, a folder of tiles, or a service with the survey or table that it is "
-        "asked for (vizier:2MASS). None: no catalogue",
+        "asked for (vizier:2MASS). None: that of the settings; none: no catalogue",
     )
     survey: Literal["2MASS", "VHS", "UKIDSS", "Gaia DR3"] | None = parameter(
         None, "survey that a file is from; None: recognised by its columns"
@@ -64,6 +67,10 @@ class CatalogueParameters(StepParameters):
     magnitude_system: MagnitudeSystem | None = parameter(
         None, "zero point of the magnitudes; None: that of the survey, otherwise Vega"
     )
+    server: str | None = parameter(
+        None, "address of the service's server (https://host); None: that of the service itself"
+    )
+    timeout: float = parameter(60.0, "longest wait for an answer of the service", unit="s", gt=0, le=3600)
     proper_motion_rms: float = parameter(
         7.0,
         "rms along each axis of the proper motion of stars for which the catalogue has none",
@@ -84,7 +91,7 @@ class CatalogueParameters(StepParameters):
     @property
     def wanted(self) -> bool:
         """Whether a catalogue is named."""
-        return bool(self.source)
+        return self.source not in (None, "", NO_SOURCE)
 
     @property
     def service(self) -> tuple[str, str] | None:
@@ -104,4 +111,18 @@ class CatalogueParameters(StepParameters):
 
     def interpretation(self) -> dict[str, Any]:
         """Return the parameters that change what a catalogue means, for a recipe; its identity replaces its place."""
-        return self.model_dump(mode="json", exclude={"source"}, exclude_defaults=True)
+        place = {"source", "server", "timeout"}
+        return self.model_dump(mode="json", exclude=place, exclude_defaults=True)
+
+    def over(self, base: CatalogueParameters) -> CatalogueParameters:
+        """Return these parameters over others: with a source of their own as they are, otherwise what they change."""
+        if self.source is not None:
+            return self
+        usual = CatalogueParameters()
+        changed = {
+            name: value for name in CatalogueParameters.model_fields
+            if (value := getattr(self, name)) != getattr(usual, name)
+        }  # fmt: skip
+        return CatalogueParameters.model_validate(
+            {name: getattr(base, name) for name in CatalogueParameters.model_fields} | changed
+        )

@@ -51,7 +51,7 @@ def read_catalogue(parameters: CatalogueParameters, region: Region) -> Reference
     if not parameters.source or parameters.service is not None:
         raise CatalogueError(
             parameters.source or "catalogue.source", "is not a file or folder",
-            remedy="Name the file or folder in catalogue.source.",
+            remedy="Name the catalogue: --catalogue PATH",
         )  # fmt: skip
     if not path.is_dir():
         file = read_table_file(path)

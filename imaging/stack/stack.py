@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.astrometry.figures_of_wcs import AstrometryMetrics
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
 from imaging.parameters import parameter
@@ -58,7 +59,7 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
 
 
 class CombinationMetrics(Metrics):
-    """Figures of a stack without those of its photometry."""
+    """Figures of a stack without those of its world coordinates and its photometry."""
 
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
@@ -150,7 +151,7 @@ class CombinationMetrics(Metrics):
     weights: dict[str, float] = figure("weight of each frame; the sum is 1")
 
 
-class StackMetrics(PhotometryMetrics, CombinationMetrics):
+class StackMetrics(PhotometryMetrics, AstrometryMetrics, CombinationMetrics):
     """Figures of a stack.
 
     `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None

@@ -158,6 +158,15 @@ def reduce(
             "after_detrend, before_sky, before_stack, after_stack. Repeatable.",
         ),
     ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(
+            "--catalogue",
+            metavar="SOURCE",
+            help="Reference stars: a file, a folder of tiles, or a service (vizier:2MASS); none: no catalogue. "
+            "Default: that of the settings.",
+        ),
+    ] = None,
     use: Annotated[
         list[str] | None,
         typer.Option(
@@ -237,9 +246,9 @@ def reduce(
         from nirflow.request import build_request
     request = build_request(
         paths or (), out=out, recursive=recursive, bands=bands or (), only=only or (), settings=settings or (),
-        steps=steps or (), use=use or (), allow_missing=allow_missing or (), overwrite=overwrite, as_of=as_of,
-        affected_by=affected_by, across_nights=across_nights, join=join, threads=threads, memory=memory,
-        quiet=quiet or json,
+        steps=steps or (), catalogue=catalogue, use=use or (), allow_missing=allow_missing or (),
+        overwrite=overwrite, as_of=as_of, affected_by=affected_by, across_nights=across_nights, join=join,
+        threads=threads, memory=memory, quiet=quiet or json,
     )  # fmt: skip
     from nirflow.reduction import run_reduce
 

@@ -18,6 +18,8 @@ from tasks.support.workspace import Workspace
 #: Names, among a product's parameters, of the contributions of its instrument's table and of the user's own steps.
 INSTRUMENT: Final = "instrument"
 OWN_STEPS: Final = "own_steps"
+#: Name of the catalogue of reference stars among them: its name, identity and meaning, not where it is.
+CATALOGUE: Final = "catalogue"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from imaging.astrometry.world_coordinates import AstrometryParameters
 from imaging.calibrations.compare import GateParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
@@ -52,6 +53,9 @@ class _Steps(BaseModel):
     photometry: PhotometryParameters = Field(
         default=PhotometryParameters(), description="magnitudes of the sources of a stack"
     )
+    astrometry: AstrometryParameters = Field(
+        default=AstrometryParameters(), description="world coordinates of a stack from a catalogue"
+    )
 
 
 def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
@@ -70,10 +74,8 @@ def _in_order() -> dict[str, tuple[Any, Any]]:
         if name == "gate":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
-    of_stacks = fields.pop("photometry")
-    return (
-        fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | {"photometry": of_stacks}
-    )
+    of_stacks = {name: fields.pop(name) for name in ("astrometry", "photometry")}
+    return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | of_stacks
 
 
 if TYPE_CHECKING:
@@ -99,7 +101,9 @@ STEPS: dict[str, type[StepParameters]] = {
 }
 
 #: Steps whose defaults a table of an instrument may replace: those of science frames.
-OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry")
+OF_SCIENCE: Final = (
+    "prepare", "detrend", "sky", "detect", "align", "resample", "stack", "astrometry", "photometry",
+)  # fmt: skip
 
 
 def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:

@@ -169,3 +169,24 @@ def test_a_path_that_the_record_of_runs_cannot_hold_is_refused() -> None:
             build_request(paths, out=out)
         assert "ln -s" in caught.value.remedy
     assert build_request([Path("nächte\n")], out=Path("out")).paths == (Path("nächte\n"),)
+
+
+def test_a_catalogue_is_named_by_its_complete_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stars.csv").write_text("ra,dec\n")
+    monkeypatch.chdir(tmp_path)
+    for request in (build(catalogue="stars.csv"), build(settings=["catalogue.source=stars.csv"])):
+        assert request.parameters.catalogue.source == str(tmp_path / "stars.csv")
+    assert build(catalogue="vizier:2MASS").parameters.catalogue.service == ("vizier", "2MASS")
+    with pytest.raises(UsageError, match=r"no catalogue .*/nowhere\.fits"):
+        build(catalogue="nowhere.fits")
+    with pytest.raises(UsageError, match="cannot go with --affected-by"):
+        build_request([], out=Path("out"), affected_by="S1", catalogue="stars.csv")
+
+
+def test_the_catalogue_of_the_settings_is_used_unless_another_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NIRFLOW_CATALOGUE_SOURCE", "vizier:VHS")
+    assert build().parameters.catalogue.source == "vizier:VHS"
+    assert build(catalogue="vizier:2MASS").parameters.catalogue.source == "vizier:2MASS"
+    assert not build(catalogue="none").parameters.catalogue.wanted
