@@ -35,6 +35,7 @@ from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
 from tasks.photometry.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
+from tasks.photometry.stack_photometry import calibrate_stack
 from tasks.sky import SkyPass
 from tasks.stack_record import (
     alignment_table,
@@ -65,7 +66,7 @@ _EARLIER_VERSIONS: Final = {
 _SHAPE_SNR: Final = 30.0
 _FEWEST_STARS: Final = 5
 #: Steps whose parameters determine a stack.
-_STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack")
+_STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry")
 
 
 class ScienceSet(ProductSet):
@@ -211,8 +212,21 @@ def build_stack(
         sources = detect(result.sci, result.dq, parameters.detect)
         fitted = fit_stack(group.label, sources, header, result.sci.shape, stars, parameters.astrometry)
         header = fitted.header
-        raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
         names = tuple(entry.name for entry in used)
+        # Before the stack is raised: the background of its sources is that of the stack as it is.
+        calibrated = calibrate_stack(
+            result,
+            sources,
+            header,
+            {name: catalogues[name].frame.facts for name in names},
+            alignment.reference,
+            alignment.entries,
+            {f.name: f.metrics["level"] for f in sky.frames if f.name in names},
+            stars.catalogue,
+            parameters.photometry,
+            parameters.stack,
+        )
+        raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
         skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
         marks = sky.marks(names)
         levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
@@ -226,6 +240,7 @@ def build_stack(
         )
         metrics = result.metrics.completed(
             **({} if extended is None else extended.figures),
+            **calibrated.figures,
             **fitted.figures,
             reference=alignment.reference,
             registration=registration_error(used),
@@ -258,6 +273,7 @@ def build_stack(
                 *sky_warnings([f for f in sky.frames if f.name in names]),
                 *exposures.notes,
                 *pedestal_warnings(calibrations, workspace),
+                *calibrated.notes,
             ),
             left_out=_left_out(
                 group, {*names, *skies}, (*calibrations.unserved, *sky.left_out, *aligned.left_out, *unlike)
@@ -266,9 +282,12 @@ def build_stack(
             | own.cards()
             | ({} if extended is None else extended.cards()),
             object_mask=sources.object_mask,
+            maps=calibrated.planes,
             tables={
-                "OBJCAT": source_table(result, sources, header, parameters.detect.aperture),
-                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics),
+                "OBJCAT": source_table(
+                    result, sources, header, parameters.detect.aperture, calibrated.photometry
+                ),
+                "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics, calibrated.frames),
             },
             combined=names,
             skies=skies,

@@ -10,6 +10,7 @@ import numpy as np
 
 from imaging.header import Header
 from imaging.listed import counted
+from imaging.photometry.magnitudes import Photometry
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
@@ -34,6 +35,7 @@ _ALIGNMENT_COLUMNS: Final = {
     "factor": "applied factor", "weight": "weight in the stack; the sum is 1",
     "persistence": "pixels flagged for persistence", "strength": "measured over expected persistence",
     "strength_error": "standard error of strength",
+    "zero_point": "magnitude of one electron", "zero_point_error": "its standard error",
 }  # fmt: skip
 
 
@@ -58,6 +60,18 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "SKYTHROW": (metrics.needed_throw, "Distance of sky frames that it needs [arcsec]"),
         "NPERSIST": (metrics.persistence, "Pixels of the frames flagged for persistence"),
         "PERSFRAC": (metrics.persistence_strength, "Measured over expected persistence"),
+        "MAGZERO": (metrics.zero_point, "Magnitude of a source of 1 electron [mag]"),
+        "MAGZERR": (metrics.zero_point_error, "Standard error of MAGZERO [mag]"),
+        "MAGZSRC": (metrics.zero_point_source, "MAGZERO is from: catalogue, or nominal"),
+        "MAGZN": (metrics.zero_point_stars, "Stars that MAGZERO is from"),
+        "MAGZSIG": (metrics.zero_point_scatter, "Their weighted rms about MAGZERO [mag]"),
+        "MAGZCOL": (metrics.colour_term, "Change of MAGZERO with colour [mag/mag]"),
+        "MAGSYS": (metrics.magnitude_system, "Magnitude system"),
+        "MAGLIM": (metrics.limiting_magnitude, "Point source of 5 sigma [mag]"),
+        "SKYMAG": (metrics.sky_brightness, "Sky [mag per square arcsec]"),
+        "APRADIUS": (metrics.aperture_radius, "Aperture of FLUX_AUTO [px]"),
+        "APCORR": (metrics.aperture_correction, "All light over that within APRADIUS"),
+        "APCORERR": (metrics.aperture_correction_error, "Standard error of APCORR"),
         "WCSFROM": (metrics.wcs_from, "World coordinates: telescope, or a catalogue"),
         "ASTRMS": (metrics.astrometry_rms, "Residual of its stars along one axis [mas]"),
         "ASTERR": (metrics.astrometry_error, "Expected error along one axis [mas]"),
@@ -139,15 +153,21 @@ def _persistence_row(frame: Persisting | None) -> tuple[int, float, float]:
     return frame.pixels, strength, error
 
 
-def source_table(result: StackResult, sources: Detection, header: Header, aperture: float) -> Table:
+def source_table(
+    result: StackResult, sources: Detection, header: Header, aperture: float, photometry: Photometry
+) -> Table:
     """Return OBJCAT of a stack."""
-    rows = object_catalogue(result.sci, result.dq, sources, header, aperture)
+    rows = object_catalogue(result.sci, result.dq, sources, header, aperture, photometry.light())
     units = {column.name: column.unit for column in COLUMNS if column.unit}
     return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
 
 
 def alignment_table(
-    entries: tuple[AlignEntry, ...], catalogues: Mapping[str, ScratchRef], sky: SkyPass, metrics: StackMetrics
+    entries: tuple[AlignEntry, ...],
+    catalogues: Mapping[str, ScratchRef],
+    sky: SkyPass,
+    metrics: StackMetrics,
+    zero_points: Mapping[str, tuple[float, float]],
 ) -> Table:
     """Return the measurements of each frame of the group, used or not; NaN if not measured."""
 
@@ -174,6 +194,7 @@ def alignment_table(
             metrics.scales.get(e.name, float("nan")),
             metrics.weights.get(e.name, 0.0),
             *_persistence_row(sky.persistence.get(e.name)),
+            *zero_points.get(e.name, (float("nan"), float("nan"))),
         )
         for e in entries
     ]
@@ -182,7 +203,8 @@ def alignment_table(
         ("uncertainty", "f8"), ("n_matched", "i4"), ("flux_scale", "f8"), ("flux_error", "f8"),
         ("seeing", "f8"), ("sky", "f8"), ("found_by", "U12"), ("used", "?"),
         ("factor", "f8"), ("weight", "f8"), ("persistence", "i4"), ("strength", "f8"), ("strength_error", "f8"),
+        ("zero_point", "f8"), ("zero_point_error", "f8"),
     ]  # fmt: skip
     units = dict.fromkeys(("dx", "dy", "rms", "uncertainty", "seeing"), "pix")
-    units["rotation"] = "deg"
+    units |= {"rotation": "deg", "zero_point": "mag", "zero_point_error": "mag"}
     return Table(np.array(rows, layout), units, _ALIGNMENT_COLUMNS)

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
         "instruments", "frames", "pixels", "io", "products", "reference_catalogue", "own_steps", "sources", "detrend",
-        "calibrations", "sky", "registration", "astrometry", "stack", "simulator",
+        "calibrations", "sky", "photometry", "registration", "astrometry", "stack", "simulator",
     ),
     "calib_store": (
         "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",

@@ -163,7 +163,7 @@ def longest(window: WindowName) -> float:
 
 
 def identity(name: str) -> str | None:
-    """Return the identity of the part of a table that affects pixels; None for a table included in nirflow.
+    """Return the identity of the part of a table that affects products; None for a table included in nirflow.
 
     Included tables change with the versions of the steps. The identity of any other table is part of a
     product's recipe, so that a corrected number leads to new products.
@@ -171,8 +171,10 @@ def identity(name: str) -> str | None:
     table = next((one for one in tables() if one.instrument.name == name), None)
     if table is None or table.origin == OWN:
         return None
-    content = table.instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"}).encode()
-    return hashlib.sha256(content + _source(quirks_of(table.instrument))).hexdigest()
+    content = table.instrument.model_dump_json(
+        include={"bands", "detector", "facts", "offsets", "quirks", "zero_points"}
+    )
+    return hashlib.sha256(content.encode() + _source(quirks_of(table.instrument))).hexdigest()
 
 
 def largest_detector() -> int:

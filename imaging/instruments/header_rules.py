@@ -205,6 +205,10 @@ class ZeroPoints(_Part):
         default_factory=dict, description="fact to the values that it may have; default: all frames"
     )
     values: dict[str, float] = Field(min_length=1, description="band to its zero point, mag")
+    extinction: dict[str, float] = Field(
+        default_factory=dict,
+        description="band to the extinction of the atmosphere, mag per airmass; default: 0",
+    )
 
 
 def zero_point(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> float | None:
@@ -217,9 +221,24 @@ def zero_point(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> floa
     facts
         Facts of the frame, with its ``filter``.
     """
-    for one in points:
-        if all(facts.get(fact) in allowed for fact, allowed in one.when.items()):
-            value = one.values.get(str(facts.get("filter")))
-            if value is not None:
-                return value
-    return None
+    found = _entry(points, facts)
+    return None if found is None else found.values[str(facts.get("filter"))]
+
+
+def extinction(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> float:
+    """Return the extinction for a frame, mag per airmass; 0 if its table has none."""
+    found = _entry(points, facts)
+    return 0.0 if found is None else found.extinction.get(str(facts.get("filter")), 0.0)
+
+
+def _entry(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> ZeroPoints | None:
+    """Return the first entry that matches a frame and has its band."""
+    band = str(facts.get("filter"))
+    return next(
+        (
+            one
+            for one in points
+            if all(facts.get(fact) in allowed for fact, allowed in one.when.items()) and band in one.values
+        ),
+        None,
+    )

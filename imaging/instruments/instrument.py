@@ -25,6 +25,7 @@ from imaging.instruments.header_rules import (
     UnfitRules,
     WheelRules,
     ZeroPoints,
+    extinction,
     zero_point,
 )
 from imaging.instruments.site import Site
@@ -165,6 +166,10 @@ class Band(TableModel):
     """A filter that the instrument reduces."""
 
     flat: FlatLight = Field(description="lamp: lamp on minus lamp off; thermal: lamp off minus dark")
+    standard: tuple[Literal["Y", "J", "H", "K", "Ks"], ...] = Field(
+        default=(),
+        description="bands of catalogues whose magnitudes stand for its own, the best first; default: its name",
+    )
 
 
 class Instrument(Adaptation, TableModel):
@@ -363,6 +368,15 @@ class Instrument(Adaptation, TableModel):
         It is the magnitude of a star of 1 electron per second at airmass 1.
         """
         return zero_point(self.zero_points, facts)
+
+    def extinction(self, facts: Mapping[str, Any]) -> float:
+        """Return the extinction for a frame with these facts, mag per airmass; 0 if the table has none."""
+        return extinction(self.zero_points, facts)
+
+    def standard_bands(self, band: str) -> tuple[str, ...]:
+        """Return the bands of catalogues whose magnitudes stand for those of a filter, the best first."""
+        own = self.bands.get(band)
+        return own.standard if own is not None and own.standard else (band,)
 
     def without_component(self, name: str) -> str:
         """Drop a component id from a name."""

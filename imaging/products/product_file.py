@@ -42,7 +42,7 @@ from imaging.products.checksums import has_the_cards_of, pixel_sum, stated_sum
 from imaging.products.header_cards import Record, extension_cards, primary_cards
 from imaging.products.header_cards import product_name as product_name
 from imaging.products.origin import LineageLabel, Origin
-from imaging.products.product_tables import HistoryRow, LineageRow, ProvenanceRow, Table, rows_to_array
+from imaging.products.product_tables import HistoryRow, LineageRow, Plane, ProvenanceRow, Table, rows_to_array
 
 #: Rows, and bytes, that are read at a time; both are multiples of 32 bits, the unit of checksums.
 _BAND = 256
@@ -82,6 +82,7 @@ def write_product(
     record: Record,
     *,
     object_mask: NDArray[np.uint8] | None = None,
+    maps: Mapping[str, Plane] | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> WrittenProduct:
     """Write a product as a multi-extension FITS file under a temporary name, sync it and rename it.
@@ -97,6 +98,8 @@ def write_product(
         What the product is, its inputs and processing.
     object_mask
         Plane of a science image, 1 on sources, shape (ny, nx).
+    maps
+        Further planes of a science image by EXTNAME.
     tables
         Further tables by EXTNAME; OBJCAT belongs to the image.
 
@@ -120,6 +123,9 @@ def write_product(
         shared = extension_cards(image.header, record, image.shape)
         lit = ((image.dq & np.uint16(DQ.GLOW)) > 0).astype(np.uint8)
         planes.append(image_hdu(GLOW, lit, [*shared, _FLAGS_UNIT]))
+    for name, plane in (maps or {}).items():
+        shared = extension_cards(image.header, record, image.shape)
+        planes.append(image_hdu(name, plane.pixels, [*shared, ("BUNIT", plane.unit, "Unit of the pixels")]))
     described = [
         table_hdu(
             name,

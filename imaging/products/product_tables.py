@@ -1,4 +1,4 @@
-"""The tables in which a product describes itself: its processing, its inputs and their ancestors."""
+"""The tables in which a product describes itself: its processing, its inputs and their ancestors; further planes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.printable import ascii_text
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A further plane of a science image: pixels, shape (ny, nx), and their unit."""
+
+    pixels: NDArray[np.float32]
+    unit: str
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,27 @@ def measure_background(
     return Background(level_mesh, rms_mesh, cell, sci.shape, *typical)
 
 
+def level_at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the background at positions, bilinearly between the centres of the cells.
+
+    Parameters
+    ----------
+    background
+        The mesh.
+    positions
+        x, y from 0, (n, 2).
+    """
+    mesh = background.level_mesh.astype(np.float64)
+    last = np.array(mesh.shape[::-1]) - 1
+    place = np.clip((positions + 0.5) / background.cell - 0.5, 0, last)
+    first = np.floor(place).astype(int)
+    (x, y), (x1, y1) = first.T, np.minimum(first + 1, last).T
+    u, v = (place - first).T
+    below, above = (mesh[row, x] + u * (mesh[row, x1] - mesh[row, x]) for row in (y, y1))
+    level: NDArray[np.float64] = below + v * (above - below)
+    return level
+
+
 def _median_of_neighbours(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the median of each cell and its eight neighbours; the outermost cells are repeated beyond the edge."""
     around = np.lib.stride_tricks.sliding_window_view(np.pad(mesh, 1, mode="edge"), (3, 3))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from imaging.header import Header
 from imaging.pixels.dq import UNUSABLE
 from imaging.pixels.wcs import celestial_wcs
-from imaging.sources.background import Background
+from imaging.sources.background import level_at
 from imaging.sources.detect import Detection, Flag
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.sources.profile_kernels import flagged_pixels, light_profiles, source_shapes
@@ -77,10 +77,10 @@ COLUMNS: Final = (
     Column("FWHM_WORLD", "f4", "deg", "FWHM of the best Gaussian"),
     Column("FLUX_RADIUS", "f4", "pix", "radius with half of the flux"),
     Column("ELLIPTICITY", "f4", "", "1 - minor axis / major axis"),
-    Column("FLUX_AUTO", "f8", "", "flux in the fixed aperture [electron]"),
+    Column("FLUX_AUTO", "f8", "", "all light if it is a star [electron]"),
     Column("FLUXERR_AUTO", "f8", "", "its standard error [electron]"),
-    Column("MAG_AUTO", "f4", "mag", "-2.5 log10 FLUX_AUTO; 99 if not positive"),
-    Column("MAGERR_AUTO", "f4", "mag", "its standard error"),
+    Column("MAG_AUTO", "f4", "mag", "MAGZERO-2.5 log10 FLUX_AUTO; 99: none"),
+    Column("MAGERR_AUTO", "f4", "mag", "its error without that of MAGZERO"),
     Column("FLUX_MAX", "f4", "", "highest pixel [electron]"),
     Column("CLASS_STAR", "f4", "", "1 the width of a star, 0 not"),
     Column("ISOAREA_IMAGE", "i4", "pix2", "pixels above the threshold"),
@@ -88,16 +88,16 @@ COLUMNS: Final = (
     Column("IMAFLAGS_ISO", "i4", "", "DQ bits within ISOAREA_IMAGE"),
     Column("NIMAFLAGS_ISO", "i4", "", "flagged pixels within ISOAREA_IMAGE"),
     Column("BACKGROUND", "f4", "", "background at the source [electron]"),
-    Column("REF_NUMBER", "i4", "", "of a reference catalogue; -999: unset"),
-    Column("REF_MAG", "f4", "mag", "of a reference catalogue; -999: unset"),
-    Column("REF_MAG_ERR", "f4", "mag", "of a reference catalogue; -999: unset"),
+    Column("REF_NUMBER", "i4", "", "star of the reference catalogue; -999: none"),
+    Column("REF_MAG", "f4", "mag", "its magnitude there; -999: none"),
+    Column("REF_MAG_ERR", "f4", "mag", "its error there; -999: none"),
     Column("PROFILE_FWHM", "f4", "pix", "diameter of the area above half peak"),
     Column("PROFILE_EE50", "f4", "pix", "diameter with half of the flux"),
     Column("x", "f8", "pix", "centroid; the centre of the first pixel is 0"),
     Column("y", "f8", "pix", "centroid; the centre of the first pixel is 0"),
     Column("error", "f8", "pix", "standard error of x and of y"),
-    Column("flux", "f8", "", "FLUX_AUTO"),
-    Column("flux_err", "f8", "", "FLUXERR_AUTO"),
+    Column("flux", "f8", "", "in the aperture of the detection [electron]"),
+    Column("flux_err", "f8", "", "its error by uncorrelated noise [electron]"),
     Column("snr", "f8", "", "flux / flux_err"),
     Column("peak", "f8", "", "highest pixel in the window [electron]"),
     Column("fwhm", "f8", "pix", "FWHM_IMAGE"),
@@ -106,11 +106,42 @@ COLUMNS: Final = (
     Column("ra", "f8", "deg", "X_WORLD"),
     Column("dec", "f8", "deg", "Y_WORLD"),
 )
+
+
+@dataclass(frozen=True)
+class SourceLight:
+    """All light of each source, and its calibration.
+
+    Attributes
+    ----------
+    flux, error
+        Electrons, (n,).
+    zero_point
+        Magnitude of a source of one electron; 0 if it is unknown.
+    reference
+        Number, from 1, of each source's star in a reference catalogue, 0 without one, (n,).
+    reference_magnitude, reference_error
+        Its magnitude there, and the error, (n,); NaN if unknown.
+    """
+
+    flux: NDArray[np.float64]
+    error: NDArray[np.float64]
+    zero_point: float
+    reference: NDArray[np.intp]
+    reference_magnitude: NDArray[np.float64]
+    reference_error: NDArray[np.float64]
+
+
 _DTYPE: Final = np.dtype([(column.name, column.dtype) for column in COLUMNS])
 
 
 def object_catalogue(
-    sci: NDArray[np.float32], dq: NDArray[np.uint16], found: Detection, header: Header, aperture: float
+    sci: NDArray[np.float32],
+    dq: NDArray[np.uint16],
+    found: Detection,
+    header: Header,
+    aperture: float,
+    light: SourceLight | None = None,
 ) -> NDArray[np.void]:
     """Return OBJCAT: the sources found in an image, with the columns `COLUMNS`.
 
@@ -125,12 +156,14 @@ def object_catalogue(
     header
         Header with the celestial WCS of the image; without one, world coordinates are NaN.
     aperture
-        Radius of the aperture for fluxes, in FWHM of the seeing.
+        Radius of the aperture of the detection's fluxes, in FWHM of the seeing.
+    light
+        All light of the sources; default: the detection's fluxes, with the zero point 0.
 
     Returns
     -------
     structured array
-        One row per source, in the order of ``found``. Magnitudes have the zero point 0.
+        One row per source, in the order of ``found``.
     """
     table = found.catalogue
     rows = np.zeros(len(table), _DTYPE)
@@ -148,20 +181,28 @@ def object_catalogue(
         rows["FLAGS"] |= np.where(rows["problems"] & int(flag), bit, 0).astype(np.int16)
     for name in ("REF_NUMBER", "REF_MAG", "REF_MAG_ERR"):
         rows[name] = _UNSET
-    _add_fluxes(rows)
+    _add_fluxes(rows, light)
     _add_shapes(rows, sci, dq, found, aperture)
     rows["CLASS_STAR"] = _star_class(rows, found.seeing)
     _add_world(rows, header, sci.shape)
     return rows
 
 
-def _add_fluxes(rows: NDArray[np.void]) -> None:
-    rows["FLUX_AUTO"], rows["FLUXERR_AUTO"] = rows["flux"], rows["flux_err"]
-    bright = rows["flux"] > 0
-    flux = np.where(bright, rows["flux"], 1.0)
-    rows["MAG_AUTO"] = np.where(bright, -2.5 * np.log10(flux), _NO_MAGNITUDE)
-    error = 2.5 / np.log(10.0) * rows["flux_err"] / flux
-    rows["MAGERR_AUTO"] = np.where(bright, np.minimum(error, _NO_MAGNITUDE), _NO_MAGNITUDE)
+def _add_fluxes(rows: NDArray[np.void], light: SourceLight | None) -> None:
+    flux, error = (rows["flux"], rows["flux_err"]) if light is None else (light.flux, light.error)
+    rows["FLUX_AUTO"], rows["FLUXERR_AUTO"] = flux, error
+    bright = flux > 0
+    safe = np.where(bright, flux, 1.0)
+    zero_point = 0.0 if light is None else light.zero_point
+    rows["MAG_AUTO"] = np.where(bright, zero_point - 2.5 * np.log10(safe), _NO_MAGNITUDE)
+    relative = 2.5 / np.log(10.0) * error / safe
+    rows["MAGERR_AUTO"] = np.where(bright, np.minimum(relative, _NO_MAGNITUDE), _NO_MAGNITUDE)
+    if light is None:
+        return
+    known = (light.reference > 0) & np.isfinite(light.reference_magnitude)
+    rows["REF_NUMBER"][known] = light.reference[known]
+    rows["REF_MAG"][known] = light.reference_magnitude[known]
+    rows["REF_MAG_ERR"][known] = light.reference_error[known]
 
 
 def _add_shapes(
@@ -174,7 +215,7 @@ def _add_shapes(
     n = len(rows)
     positions = np.column_stack([rows["x"], rows["y"]])
     unusable = (dq & np.uint16(UNUSABLE)) != 0
-    levels = _level_at(found.background, positions)
+    levels = level_at(found.background, positions)
     seeing = found.seeing if np.isfinite(found.seeing) else float(np.median(rows["fwhm"]))
     sigmas = np.maximum(rows["fwhm"], 1.0) / FWHM_PER_SIGMA
     moments, profiles = np.empty((n, 3)), np.empty((n, 3))
@@ -193,19 +234,6 @@ def _add_shapes(
     for name in ("FLUX_RADIUS", "PROFILE_FWHM", "PROFILE_EE50"):
         rows[name][~np.isfinite(rows[name])] = _UNSET
     rows["IMAFLAGS_ISO"], rows["NIMAFLAGS_ISO"] = bits, counts
-
-
-def _level_at(background: Background, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the background at positions, bilinearly between the centres of the cells."""
-    mesh = background.level_mesh.astype(np.float64)
-    last = np.array(mesh.shape[::-1]) - 1
-    place = np.clip((positions + 0.5) / background.cell - 0.5, 0, last)
-    first = np.floor(place).astype(int)
-    (x, y), (x1, y1) = first.T, np.minimum(first + 1, last).T
-    u, v = (place - first).T
-    below, above = (mesh[row, x] + u * (mesh[row, x1] - mesh[row, x]) for row in (y, y1))
-    level: NDArray[np.float64] = below + v * (above - below)
-    return level
 
 
 def _star_class(rows: NDArray[np.void], seeing: float) -> NDArray[np.float64]:

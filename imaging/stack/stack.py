@@ -15,6 +15,7 @@ from imaging.astrometry.figures_of_wcs import AstrometryMetrics
 from imaging.errors import GroupError
 from imaging.figures import Display, Metrics, figure, share
 from imaging.parameters import parameter
+from imaging.photometry.magnitudes import PhotometryMetrics
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.combine import CombineParameters, Operation, combine
 from imaging.pixels.dq import UNUSABLE
@@ -51,10 +52,14 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     zero_level: bool = parameter(
         True, "raise the stack by the light of stars that no mask covers, and that was subtracted as sky"
     )
+    coverage: bool = parameter(False, "add a plane EXPOSURE: exposure at each pixel of the stack")
+    depth_map: bool = parameter(
+        False, "add a plane DEPTH: magnitude of a point source of five sigma at each pixel"
+    )
 
 
 class CombinationMetrics(Metrics):
-    """Figures of a stack without those of its astrometry."""
+    """Figures of a stack without those of its world coordinates and its photometry."""
 
     ncombine: int = figure("frames combined", "frames stacked", headline=True, history=True)
     total_exposure: float = figure("sum of the exposures", "exposure", unit="s")
@@ -146,7 +151,7 @@ class CombinationMetrics(Metrics):
     weights: dict[str, float] = figure("weight of each frame; the sum is 1")
 
 
-class StackMetrics(AstrometryMetrics, CombinationMetrics):
+class StackMetrics(PhotometryMetrics, AstrometryMetrics, CombinationMetrics):
     """Figures of a stack.
 
     `make_stack` provides those of the combination. Those of the alignment, the sky and the sources are None

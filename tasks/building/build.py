@@ -30,7 +30,7 @@ from imaging.io.raw_file import RawFile, open_raw
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.products.header_cards import Cards, Record
 from imaging.products.product_file import ProductFile, product_name, write_product
-from imaging.products.product_tables import HistoryRow, Table, stamped
+from imaging.products.product_tables import HistoryRow, Plane, Table, stamped
 from tasks.building.complete_sets import complete_set, refer_to_complete_set
 from tasks.building.plain_names import place
 from tasks.building.product_status import certified, confirmed, not_rejected, warnings_of
@@ -78,6 +78,7 @@ class Built:
     linearised: bool = True
     cards: Cards = field(default_factory=dict)
     object_mask: NDArray[np.uint8] | None = None
+    maps: Mapping[str, Plane] = field(default_factory=dict)
     tables: Mapping[str, Table] = field(default_factory=dict)
     combined: tuple[str, ...] | None = None
     skies: tuple[str, ...] = ()
@@ -239,7 +240,12 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     private_folder(workspace.staging)
     with timed("write", recipe.label), TemporaryDirectory(dir=workspace.staging) as folder:
         written = write_product(
-            Path(folder) / name, built.image, record, object_mask=built.object_mask, tables=built.tables
+            Path(folder) / name,
+            built.image,
+            record,
+            object_mask=built.object_mask,
+            maps=built.maps,
+            tables=built.tables,
         )
         check_readable(written.path, recipe.kind)
         new = NewProduct(

@@ -20,6 +20,7 @@ from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.own_steps.uses import OwnStepParameters
 from imaging.parameters import StepParameters
+from imaging.photometry.magnitudes import PhotometryParameters
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters
@@ -51,6 +52,9 @@ class _Steps(BaseModel):
     detect: DetectParameters = Field(default=DetectParameters(), description="sources and masks")
     align: AlignParameters = Field(default=AlignParameters(), description="frames onto a reference")
     resample: ResampleParameters = Field(default=ResampleParameters(), description="onto the output grid")
+    photometry: PhotometryParameters = Field(
+        default=PhotometryParameters(), description="magnitudes of the sources of a stack"
+    )
     astrometry: AstrometryParameters = Field(
         default=AstrometryParameters(), description="world coordinates of a stack from a catalogue"
     )
@@ -72,10 +76,8 @@ def _in_order() -> dict[str, tuple[Any, Any]]:
         if name == "gate":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
-    of_stacks = fields.pop("astrometry")
-    return (
-        fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | {"astrometry": of_stacks}
-    )
+    of_stacks = {name: fields.pop(name) for name in ("astrometry", "photometry")}
+    return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration) | of_stacks
 
 
 if TYPE_CHECKING:
@@ -101,7 +103,9 @@ STEPS: dict[str, type[StepParameters]] = {
 }
 
 #: Steps whose defaults a table of an instrument may replace: those of science frames.
-OF_SCIENCE: Final = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "astrometry")
+OF_SCIENCE: Final = (
+    "prepare", "detrend", "sky", "detect", "align", "resample", "stack", "astrometry", "photometry",
+)  # fmt: skip
 
 
 def for_instrument(parameters: ReductionParameters, table: Instrument) -> ReductionParameters:

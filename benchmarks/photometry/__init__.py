@@ -1,0 +1,1 @@
+"""Magnitudes, zero points and depth of synthetic stacks against their limits: ``python -m benchmarks.photometry``."""

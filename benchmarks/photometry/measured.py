@@ -1,0 +1,144 @@
+"""What the photometry of synthetic stacks gives: fluxes, zero points, empty apertures, limits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.photometry.synthetic import FIELD, Scene, Stars, SyntheticStack, synthetic_stack
+from imaging.photometry.magnitudes import Photometry, StandardStars, measure_photometry
+from imaging.photometry.measured_image import circle_sums
+from imaging.simulator.plans.f2_nights import SKY_SCALE
+from imaging.sources.detect import detect
+
+#: True zero point of a stack, mag.
+ZERO_POINT: Final = 31.9
+#: Stars are on a grid, so that none is blended: its spacing and the largest shift from it, px.
+_SPACING, _JITTER = 62.0, 9.0
+#: Fluxes: the brightest star that stays in the linear range, and the faintest, electrons of a frame.
+FLUXES: Final = (4e2, 2.2e6)
+#: The reference catalogue: error of bright stars, magnitude with an error of 0.1, share of stars that are missing or
+#: variable, error of the world coordinates (px).
+_ERROR, _DEPTH, _MISSING, _VARIABLE, _WRONG = 0.03, 20.0, 0.1, 0.03, 6.0
+#: Radii of empty apertures, px.
+RADII: Final = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0)
+#: True signal to noise of the stars whose scatter gives the depth.
+_FAINT: Final = (2.0, 12.0)
+
+
+@dataclass(frozen=True)
+class Realisation:
+    """The results of one stack.
+
+    Attributes
+    ----------
+    flux, pull
+        True fluxes of the sources, and the deviations of the measured ones, without the mean of all stars, in their
+        stated errors, (n,).
+    relative
+        Stated relative errors, (n,).
+    zero_point, error, scatter, number
+        The zero point minus the true one, its error, the scatter and the number of its stars.
+    forced
+        Deviations of the faint stars' fluxes at their true places, over the light of a source of five sigma, (n,).
+    empty
+        For each radius the sums of empty apertures over their stated errors.
+    """
+
+    flux: NDArray[np.float64]
+    pull: NDArray[np.float64]
+    relative: NDArray[np.float64]
+    zero_point: float
+    error: float
+    scatter: float
+    number: int
+    forced: NDArray[np.float64]
+    empty: dict[float, NDArray[np.float64]]
+
+
+def grid_stars(scene: Scene, rng: np.random.Generator) -> Stars:
+    """Return isolated stars with equal numbers at all magnitudes."""
+    places = np.arange(1.5 * _SPACING, scene.size - 1.2 * _SPACING, _SPACING)
+    x, y = (axis.ravel() + rng.uniform(-_JITTER, _JITTER, axis.size) for axis in np.meshgrid(places, places))
+    low, high = np.log(FLUXES)
+    return Stars(x, y, np.exp(rng.uniform(low, high, len(x))))
+
+
+def listed(stars: Stars, rng: np.random.Generator) -> StandardStars:
+    """Return what a catalogue lists of the stars: errors, outliers, gaps, and positions that are off."""
+    magnitude = ZERO_POINT - 2.5 * np.log10(stars.flux)
+    error = np.hypot(_ERROR, 0.1 * 10 ** (0.4 * (magnitude - _DEPTH)))
+    value = magnitude + rng.normal(0, error)
+    variable = rng.random(len(value)) < _VARIABLE
+    value[variable] += rng.uniform(-0.8, 0.8, int(variable.sum()))
+    there = rng.random(len(value)) >= _MISSING
+    shift = rng.normal(0, _WRONG, 2)
+    return StandardStars(
+        "synthetic",
+        stars.x[there] + shift[0] + rng.normal(0, 0.3, int(there.sum())),
+        stars.y[there] + shift[1] + rng.normal(0, 0.3, int(there.sum())),
+        value[there],
+        error[there],
+    )
+
+
+def photometry_of(
+    stack: SyntheticStack, standards: StandardStars | None
+) -> tuple[Photometry, NDArray[np.void]]:
+    """Return the photometry of a stack, and its sources."""
+    found = detect(stack.sci, stack.dq)
+    measured = measure_photometry(
+        stack.sci,
+        stack.var,
+        stack.dq,
+        found,
+        noise_correlation=stack.noise_correlation,
+        pixel_scale=SKY_SCALE,
+        nominal=None,
+        reference=standards,
+    )
+    return measured, found.catalogue
+
+
+def realise(band: str, seed: int, size: int = FIELD) -> Realisation:
+    """Make a stack of a band and measure it."""
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng([seed, 18])
+    scene = Scene(band=band, size=size)
+    stars = grid_stars(scene, rng)
+    stack = synthetic_stack(scene, rng, stars)
+    measured, sources = photometry_of(stack, listed(stars, rng))
+    places = np.column_stack([stars.x, stars.y])
+    distance, nearest = cKDTree(places).query(np.column_stack([sources["x"], sources["y"]]))
+    good = (distance < 2.0) & (sources["flags"] == 0)
+    true = stars.flux[nearest[good]]
+    relative = measured.flux_error[good] / true
+    off = measured.flux[good] / true - 1.0
+    # The error of the aperture correction is common to all stars, and a part of that of the zero point.
+    off -= np.average(off, weights=relative**-2.0)
+    radius, factor = measured.correction.radius, measured.correction.factor
+    forced = circle_sums(measured.image.sky_subtracted, places, radius) * factor
+    snr = 5 * stars.flux / measured.limit
+    faint = (snr > _FAINT[0]) & (snr < _FAINT[1])
+    standards = measured.standards
+    empty = {}
+    for r in RADII:
+        centres = measured.image.empty_centres(r, 2.0 * r)
+        errors = measured.noise.flux_errors(measured.image, centres, r)
+        empty[r] = circle_sums(measured.image.sky_subtracted, centres, r) / errors
+    return Realisation(
+        true,
+        off / relative,
+        relative,
+        measured.zero_point - ZERO_POINT,
+        measured.zero_point_error,
+        standards.scatter if standards else math.nan,
+        standards.stars if standards else 0,
+        5 * (forced - stars.flux)[faint] / measured.limit,
+        empty,
+    )
