@@ -34,8 +34,8 @@ from tasks.earlier_exposures import NONE_BEFORE, Exposures
 from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
-from tasks.photometry.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
 from tasks.photometry.stack_photometry import calibrate_stack
+from tasks.reference_catalogue.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
 from tasks.sky import SkyPass
 from tasks.stack_record import (
     alignment_table,
@@ -143,10 +143,12 @@ def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionPa
     return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
 
 
-def reference_stars(group: ScienceSet, parameters: ReductionParameters) -> FieldCatalogue:
+def reference_stars(
+    group: ScienceSet, parameters: ReductionParameters, workspace: Workspace
+) -> FieldCatalogue:
     """Return the stars of the catalogue in the field of a group."""
     facts = [frame.facts for frame in group.frames.frames if frame.name in group.objects]
-    return field_catalogue(facts, parameters.catalogue)
+    return field_catalogue(workspace, facts, parameters.catalogue)
 
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
@@ -164,7 +166,7 @@ def find_stack(
     group = group.served_by(calibrations)
     parameters = for_group(parameters, group)
     recipe = science_recipe(
-        group, calibrations, parameters, exposures, own, reference_stars(group, parameters)
+        group, calibrations, parameters, exposures, own, reference_stars(group, parameters, workspace)
     )
     product = existing(recipe, workspace)
     if product is None:
@@ -190,7 +192,7 @@ def build_stack(
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
     whole = group.without({*sky.failed, *aligned.failed})
-    stars = reference_stars(whole, parameters)
+    stars = reference_stars(whole, parameters, workspace)
     recipe = science_recipe(whole, calibrations, parameters, exposures, own, stars)
 
     def build() -> Built:

@@ -20,7 +20,7 @@ from imaging.header import Header
 from imaging.pixels.wcs import DISTORTION, WCS_KEYWORDS, celestial_cards
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
 from imaging.sources.detect import Detection
-from tasks.photometry.field_catalogue import FieldCatalogue
+from tasks.reference_catalogue.field_catalogue import FieldCatalogue
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from imaging.parameters import StepParameters
 from imaging.reference_catalogue.at_epoch import julian_year
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.reference_catalogue.interpret import Region
-from imaging.reference_catalogue.read_catalogue import read_catalogue
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
+from tasks.reference_catalogue.find_catalogue import find_catalogue
+from tasks.support.workspace import Workspace
 
 #: Stars this far outside the frames count, too: their headers may point elsewhere, arcsec.
 _MARGIN: Final = 60.0
@@ -53,11 +54,15 @@ class FieldCatalogue(NamedTuple):
 NO_CATALOGUE: Final = FieldCatalogue()
 
 
-def field_catalogue(frames: Sequence[FrameFacts], parameters: CatalogueParameters) -> FieldCatalogue:
+def field_catalogue(
+    workspace: Workspace, frames: Sequence[FrameFacts], parameters: CatalogueParameters
+) -> FieldCatalogue:
     """Return the reference stars of the field of some frames at the time of their exposures.
 
     Parameters
     ----------
+    workspace
+        The run's, for its store and ``as_of``.
     frames
         Facts of the frames of one field.
     parameters
@@ -74,9 +79,12 @@ def field_catalogue(frames: Sequence[FrameFacts], parameters: CatalogueParameter
     started = frames[0].middle
     later = sum((frame.middle - started for frame in frames), timedelta()) / len(frames)
     try:
-        found = read_catalogue(parameters, Region(*centre, reach / 3600, julian_year(started + later)))
+        region = Region(*centre, reach / 3600, julian_year(started + later))
+        found = find_catalogue(workspace, parameters, region)
     except CatalogueError as error:
         return FieldCatalogue(problem=f"the catalogue is not used: {error}")
+    if found is None:
+        return NO_CATALOGUE
     used = UsedCatalogue(name=found.name, identity=found.identity, meaning=parameters.interpretation())
     return FieldCatalogue(found, used)
 
