@@ -27,7 +27,7 @@ from imaging.registration.placement import place_frame
 from imaging.sources.detect import Flag
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 5
+VERSION = 6
 
 __all__ = [
     "AlignEntry",

@@ -15,7 +15,7 @@ from imaging.parameters import StepParameters, parameter
 from imaging.registration import priors
 from imaging.registration import star_matching as matching
 from imaging.registration.entries import AlignInput
-from imaging.registration.flux_ratio import FluxRatio, flux_ratio
+from imaging.registration.flux_ratio import FluxRatio, fainter_pairs, flux_ratio
 from imaging.registration.geometry import Affine
 from imaging.registration.simplest import simplest_fit
 from imaging.registration.star_matching import Fit, Positions, TransformChoice
@@ -137,7 +137,7 @@ def match_stars(
     for angles in (unturned,) if shift_only else (unturned, _rotations(frame.shape, parameters.max_rotation)):
         for how, start, distance in attempts:
             begin = priors.shift_at_centre(start, frame.shape) if shift_only else start
-            found = _match(frame, stars, others, begin, turned, distance, angles, parameters)
+            found = _match(frame, base, stars, others, begin, turned, distance, angles, parameters)
             if isinstance(found, str):
                 failures += [f"{how}: {found}"] if angles is unturned else []
                 continue
@@ -181,6 +181,7 @@ def _best_vote(
 
 def _match(
     frame: AlignInput,
+    base: AlignInput,
     stars: NDArray[np.void],
     others: NDArray[np.void],
     start: Affine,
@@ -223,7 +224,13 @@ def _match(
     if fitted.rms > parameters.max_rms:
         turn = " (is the field rotated? try transform = auto)" * (parameters.transform == "shift")
         return f"{n} stars match with residuals of {fitted.rms:.2f} px rms{turn}"
-    flux = flux_ratio(stars[i[fitted.used]], others[j[fitted.used]])
+    fainter = fainter_pairs(
+        frame.catalogue, base.catalogue, transform, float(stars["flux"].min()), parameters.tolerance
+    )
+    flux = flux_ratio(
+        np.concatenate([stars[i[fitted.used]], fainter[0]]),
+        np.concatenate([others[j[fitted.used]], fainter[1]]),
+    )
     return Match(transform, fitted.rms, fitted.uncertainty, n, share, flux)
 
 

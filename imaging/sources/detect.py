@@ -2,12 +2,15 @@
 
 The frame is smoothed with a small Gaussian, pixels above a multiple of the local noise are joined into
 components, blends are split at their saddles, and each source is measured: a centroid in an adaptive Gaussian
-window, a flux in an aperture of a fixed number of FWHM. Bad pixels are filled from their neighbours first, so
-that they neither create nor split sources; so are hot pixels and cosmic rays of one or two pixels.
+window, a flux in an aperture of a fixed number of FWHM. What pixels add to the FWHM does not count for the
+aperture, so that it holds the same fraction of a star's light in any seeing. Bad pixels are filled from their
+neighbours first, so that they neither create nor split sources; so are hot pixels and cosmic rays of one or two
+pixels.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
@@ -21,9 +24,10 @@ from imaging.pixels.fill import NOT_MEASURED, fill_gaps, find_gaps, remove_spike
 from imaging.sources import measure, segmentation
 from imaging.sources.background import Background, measure_background
 from imaging.sources.measure import FWHM_PER_SIGMA
+from imaging.sources.neighbours import light_of_neighbours
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 
 class Flag(IntFlag):
@@ -47,6 +51,7 @@ CATALOGUE: Final = np.dtype(
         ("flux", "f8"),  # in an aperture of a fixed number of FWHM, electrons
         ("flux_err", "f8"),
         ("snr", "f8"),  # flux / flux_err
+        ("neighbours", "f8"),  # part of the flux that is light of other sources, electrons
         ("peak", "f8"),  # highest pixel above the background, electrons
         ("fwhm", "f8"),  # of the best Gaussian, px
         ("ellipticity", "f8"),  # 1 - minor axis / major axis
@@ -68,6 +73,8 @@ _SPIKE, _SPIKE_SHARE = 10.0, 0.35
 _AT_THE_EDGE: Final = 0.05
 #: Assumed seeing if no star allows a measurement, px.
 _FALLBACK_FWHM: Final = 4.0
+#: Variance that pixels add to the image of a star along one axis, that of a uniform square, px^2.
+_PIXEL_VARIANCE: Final = 1 / 12
 #: A blend is split if the lower peak is this many (smoothed) sigmas above the saddle.
 _PROMINENCE: Final = 3.0
 
@@ -220,10 +227,17 @@ def _measure(
     rough = _photometry(plane, dq, table, background, 2.0 * _FALLBACK_FWHM, _FALLBACK_FWHM)
     seeing = _seeing(rough)
     fwhm = seeing if np.isfinite(seeing) else _FALLBACK_FWHM
-    table = _photometry(plane, dq, table, background, parameters.aperture * fwhm, fwhm)
+    radius = parameters.aperture * _width_of_light(fwhm)
+    table = _photometry(plane, dq, table, background, radius, fwhm)
+    table["neighbours"] = light_of_neighbours(table["x"], table["y"], table["flux"], radius, fwhm)
     table["flags"] |= np.where(table["fwhm"] < _SHARP * fwhm, Flag.SHARP, 0)
     order = np.lexsort((table["x"], table["y"], -table["flux"]))
     return table[order], seeing
+
+
+def _width_of_light(fwhm: float) -> float:
+    """Return the FWHM of stars without what the pixels add to it."""
+    return math.sqrt(max(fwhm**2 - _PIXEL_VARIANCE * FWHM_PER_SIGMA**2, 0.25 * fwhm**2))
 
 
 def _photometry(

@@ -7,6 +7,7 @@ import pytest
 import sep
 
 from imaging.pixels.dq import DQ
+from imaging.simulator.star_field import add_stars as add_moffat_stars
 from imaging.sources.background import measure_background, mesh_row
 from imaging.sources.detect import CATALOGUE, DetectParameters, Flag, detect
 
@@ -310,3 +311,33 @@ def test_an_empty_frame_has_no_sources_and_no_seeing():
 def test_a_frame_without_good_pixels_is_refused():
     with pytest.raises(ValueError, match="good pixels"):
         detect(np.zeros((64, 64), np.float32), np.ones((64, 64), np.uint16))
+
+
+def test_an_aperture_holds_the_same_part_of_a_star_in_any_seeing():
+    parts = []
+    for fwhm in (2.8, 4.0, 7.5):
+        sci = np.random.default_rng(2).normal(0, 1.0, (256, 256)).astype(np.float32)
+        gx, gy = np.meshgrid(np.arange(40, 256, 60), np.arange(40, 256, 60))
+        add_moffat_stars(
+            sci, gx.ravel() + 0.3, gy.ravel() - 0.2, np.full(gx.size, 5e5), fwhm=fwhm, beta=3.5, level=0.001
+        )
+        found = detect(sci, np.zeros(sci.shape, np.uint16))
+        assert len(found.catalogue) == gx.size
+        parts.append(float(np.median(found.catalogue["flux"])) / 5e5)
+    assert np.ptp(parts) < 0.002
+    assert np.mean(parts) == pytest.approx(0.98, abs=0.005)
+
+
+def test_the_catalogue_has_the_light_of_neighbours():
+    sci = np.random.default_rng(2).normal(0, 1.0, (256, 256)).astype(np.float32)
+    x, y, flux = (
+        np.array([60.0, 72.0, 180.0, 60.0]),
+        np.array([60.0, 60.0, 180.0, 190.0]),
+        np.array([4e5, 1e5, 3e5, 2e5]),
+    )
+    add_moffat_stars(sci, x, y, flux, fwhm=4.0, beta=3.5, level=0.001)
+    matched, _ = nearest(detect(sci, np.zeros(sci.shape, np.uint16)).catalogue, x, y)
+    own = matched["flux"] - matched["neighbours"]
+    assert own[:2] / own[2] == pytest.approx(flux[:2] / flux[2], rel=0.03)
+    assert matched["neighbours"][1] > 0.08 * flux[1]
+    assert (matched["neighbours"][2:] == 0).all()
