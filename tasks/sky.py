@@ -15,7 +15,9 @@ import numpy as np
 from prefect.states import Completed, State
 from pydantic import Field
 
+from imaging.errors import GroupError
 from imaging.io.planes import Planes, PlanesWriter, release
+from imaging.listed import listed
 from imaging.sky.extended.frame_mesh import MESH
 from imaging.sky.flatten import Measured
 from imaging.sky.levels import (
@@ -217,13 +219,29 @@ def apply_before_stack(
 
 @step_task("own steps", "own steps before the stack of {label}", tags=["science", "own steps"])
 def gather_before_stack(label: str, sky: SkyPass, outcomes: dict[str, Outcome]) -> SkyPass:
-    """Return the frames after the user's steps in place of those before; a frame whose step failed is left out."""
+    """Return the frames after the user's steps in place of those before; a frame whose step failed is left out.
+
+    Raises
+    ------
+    GroupError
+        If no frame is left.
+    """
     done, left_out = sort_out(outcomes)
     by_name = {one.name: one for one in done}
     lost = {one.name for one in left_out}
+    frames = tuple(by_name.get(f.name, f) for f in sky.frames if f.name not in lost)
+    if sky.frames and not frames:
+        names: dict[str, list[str]] = {}
+        for one in left_out:
+            names.setdefault(one.reason, []).append(one.name)
+        reasons = "; ".join(f"{listed(of_it)}: {reason}" for reason, of_it in names.items())
+        remedy = " ".join(dict.fromkeys(one.remedy for one in left_out if one.remedy))
+        raise GroupError(
+            f"{label}: no frame is left after the steps before the stack ({reasons}).", remedy=remedy
+        )
     return sky.model_copy(
         update={
-            "frames": tuple(by_name.get(f.name, f) for f in sky.frames if f.name not in lost),
+            "frames": frames,
             "left_out": (*sky.left_out, *left_out),
             "failed": (*sky.failed, *(one.name for one in left_out)),
         }

@@ -106,6 +106,7 @@ class Array(BaseModel):
         for keyword, patterns in self.when.items():
             value = image.get(keyword, primary.get(keyword))
             text = "" if value is None else str(value).strip().upper()
+            text = {True: "T", False: "F"}[value] if isinstance(value, bool) else text
             if not any(fnmatchcase(text, pattern.upper()) for pattern in patterns):
                 return False
         return True

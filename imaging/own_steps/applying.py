@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +137,12 @@ def _failures_named(name: str, step: LoadedStep) -> Iterator[None]:
             f"the step {step.name} {error}",
             remedy=f"Correct the function {step.use.function}, or omit the step.",
         ) from None
-    except (Exception, SystemExit) as error:
+    except (CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        # Only the main thread is interrupted by a user; steps run in others.
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
         logger.exception("%s: the step %s (%s) failed", name, step.name, step.use)
         problem = f"{type(error).__name__}: {error}".rstrip(".: ")
         raise FrameError(name, f"the step {step.name} failed with {problem}", remedy=_REMEDY) from error

@@ -46,7 +46,7 @@ def main(folder: Path, parent: int) -> None:
         with only_this_process():
             returned = function(ccd, **values)
         outcome = (returned, _stripped(returned, wcs), "", "")
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the parent reports it
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the parent reports it
         outcome = (None, False, f"{type(error).__name__}: {error}", traceback.format_exc())
     aside = folder / f"{RETURNED}.part"
     try:

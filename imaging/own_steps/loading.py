@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, cast, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,9 +15,6 @@ from imaging.own_steps.declared import Step
 from imaging.own_steps.registered import OwnStepError, entry_point_of
 from imaging.own_steps.uses import Bit, StepUse, is_reference
 from imaging.pixels.dq import DQ
-
-#: Names that end a program when they are imported or called are as wrong as exceptions.
-_FAILURES: Final = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,9 @@ def _imported(function: str, shown: str = "") -> Any:
     shown = shown or function
     try:
         found: Any = import_module(module)
-    except _FAILURES as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it is, and whether or not it would end the program
         raise OwnStepError(
             f"The step {shown} cannot be imported: {type(error).__name__}: {error}.",
             remedy=f"Install its package in nirflow's environment, or put the folder of {module} on PYTHONPATH (also "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from asyncio import CancelledError
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,14 @@ def _interrupted(ccd: CCDData) -> CCDData:
     raise SystemExit(3)
 
 
+class _Stop(BaseException):
+    pass
+
+
+def _stopping(ccd: CCDData) -> CCDData:
+    raise _Stop("enough")
+
+
 def _failing(ccd: CCDData) -> CCDData:
     return ccd.data[1000, 1000]
 
@@ -151,6 +161,7 @@ def _failing(ccd: CCDData) -> CCDData:
         (_moved, "changed the world coordinates"),
         (_with(data=np.full((48, 64), 1j)), "complex128, not real numbers"),
         (_interrupted, "failed with SystemExit: 3"),
+        (_stopping, "failed with _Stop: enough"),
         (_failing, "failed with IndexError: index 1000"),
     ],
 )
@@ -170,6 +181,21 @@ def test_what_a_step_sets_for_numpy_ends_with_it(image: Make, loaded: Load) -> N
     before = np.geterr()
     applied(image(), loaded(strict))
     assert np.geterr() == before
+
+
+def test_only_a_user_interrupts_a_run(image: Make, loaded: Load) -> None:
+    def interrupt(ccd: CCDData) -> CCDData:
+        raise KeyboardInterrupt
+
+    def cancelled(ccd: CCDData) -> CCDData:
+        raise CancelledError
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(FrameError, match="failed with KeyboardInterrupt"):
+        pool.submit(applied, image(), loaded(interrupt)).result()
+    with pytest.raises(KeyboardInterrupt):  # in the main thread it is the user's
+        applied(image(), loaded(interrupt))
+    with pytest.raises(CancelledError):
+        applied(image(), loaded(cancelled))
 
 
 def test_no_mask_at_all_keeps_the_mask(image: Make, loaded: Load) -> None:

@@ -44,6 +44,9 @@ def crash(ccd):
 def fail(ccd):
     raise OSError("no such camera")
 
+def stop(ccd):
+    raise KeyboardInterrupt("enough")
+
 def unpicklable(ccd):
     return lambda: ccd
 
@@ -109,6 +112,7 @@ def test_a_step_that_never_ends_is_ended_with_what_it_started(
     [
         ("crash", "ended its process without a result: segmentation something"),
         ("fail", "failed with OSError: no such camera"),
+        ("stop", "failed with KeyboardInterrupt: enough"),
         ("unpicklable", "cannot be passed between processes"),
         ("large", r"returned 2\d+ bytes, more than the \d+ that a frame may have"),
     ],

@@ -13,7 +13,7 @@ from raw_files import SHAPE, raw_bytes
 
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
-from imaging.errors import FrameError
+from imaging.errors import FrameError, GroupError
 from imaging.io.planes import Planes, open_if_intact, release, released, write_planes
 from imaging.io.raw_file import open_raw
 from imaging.own_steps import identity
@@ -23,6 +23,7 @@ from tasks import detrend
 from tasks.detrend import Detrending, apply_own_steps, with_planes
 from tasks.own_steps.frame_steps import apply_to_frame
 from tasks.own_steps.resolve import resolve_own_steps
+from tasks.sky import SkyPass, gather_before_stack
 from tasks.sky_group import SkyMasks
 from tasks.support.references import Calibrations, LeftOut, RawFrame, ScratchRef
 from tasks.support.scratching import folder_for, meta
@@ -229,6 +230,21 @@ def test_a_frame_without_object_mask_is_refused_with_the_reason(
     ):
         with pytest.raises(FrameError, match=reason):
             apply_own_steps.fn("names", name, first, "before_sky", how, 9, workspace, masks)
+
+
+def test_a_group_without_a_frame_after_the_steps_names_step_and_frames(
+    chain: tuple[ScratchRef, Detrending, list[str]],
+) -> None:
+    frame, _, _ = chain
+    sky = SkyPass(frames=(frame,))
+    lost: Any = {
+        frame.name: FrameError(frame.name, "the step glow failed with Stop: enough", remedy="Omit it.")
+    }
+    with pytest.raises(
+        GroupError, match=rf"M 1: no frame is left .*\({frame.name}: the step glow failed with"
+    ) as caught:
+        gather_before_stack.fn("M 1", sky, lost)
+    assert caught.value.remedy == "Omit it."
 
 
 def test_the_error_of_an_earlier_task_is_passed_on(
