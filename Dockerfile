@@ -9,7 +9,7 @@ COPY imaging imaging
 COPY nirflow nirflow
 COPY tasks tasks
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/nirflow/bin/python --disable-pip-version-check install --constraint constraints.txt '.[s3,dask]'
+    pip --python /opt/nirflow/bin/python --disable-pip-version-check install --constraint constraints.txt '.[s3,dask,catalogues]'
 
 FROM python:3.11.15-slim-trixie
 LABEL org.opencontainers.image.title="nirflow" \

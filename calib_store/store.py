@@ -37,6 +37,7 @@ from calib_store.tables.object_place import require_complete_place, require_own_
 from calib_store.tables.products import NewProduct
 from calib_store.tables.raw_frames import RawFrames
 from calib_store.tables.runs import Runs
+from calib_store.tables.services.catalogue_answers import CatalogueAnswers
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.listed import listed
@@ -62,8 +63,8 @@ class Store:
 
     Attributes
     ----------
-    frames, runs
-        The raw frames; the reports of flow runs.
+    frames, runs, answers
+        The raw frames; the reports of flow runs; the answers of services with catalogues.
     """
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
@@ -71,6 +72,7 @@ class Store:
         self.objects = objects
         self.frames = RawFrames(database)
         self.runs = Runs(database)
+        self.answers = CatalogueAnswers(database)
 
     @classmethod
     def open(cls, settings: StoreSettings | None = None) -> Store:

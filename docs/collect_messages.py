@@ -34,6 +34,7 @@ NO_REMEDY: Final[Mapping[tuple[str, str], str]] = {
 _ARGUMENT: Final[Mapping[str, tuple[int, str]]] = {
     "FrameError": (1, ""),
     "CatalogueError": (1, ""),
+    "NoRowsError": (1, ""),
     "TooLargeError": (3, "it would unpack to"),
     "ExpressionError": (2, ""),
 }

@@ -245,6 +245,8 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("deployments/deployed/housekeeping.py", "damaged"): "number",
     ("deployments/settings/catalogue_settings.py", "server"): "address",
     ("imaging/io/tables/table_file.py", "LARGEST"): "limit",
+    ("tasks/reference_catalogue/find_catalogue.py", "as_of"): "date",
+    ("tasks/reference_catalogue/vizier.py", "LARGEST_ANSWER"): "limit",
     ("imaging/reference_catalogue/catalogue_columns.py", "columns"): "names",
     ("imaging/reference_catalogue/catalogue_columns.py", "main"): "names",
     ("imaging/reference_catalogue/catalogue_columns.py", "role"): "what it holds",

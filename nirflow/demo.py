@@ -48,7 +48,8 @@ def simulated(folder: Path, parameters: NightParameters, *, quiet: bool = False)
 
     if (folder / "truth" / "night.json").is_file():
         truth = load_truth(folder)
-        if truth.parameters == parameters and all(path.is_file() for path in truth.raw_paths()):
+        files = (truth.catalogue, *truth.raw_paths())
+        if truth.parameters == parameters and all(path.is_file() for path in files):
             return truth
     if folder.is_dir() and any(is_frame_name(path.name) for path in folder.iterdir()):
         raise UsageError(

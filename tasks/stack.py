@@ -142,10 +142,12 @@ def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionPa
     return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
 
 
-def reference_stars(group: ScienceSet, parameters: ReductionParameters) -> FieldCatalogue:
+def reference_stars(
+    group: ScienceSet, parameters: ReductionParameters, workspace: Workspace
+) -> FieldCatalogue:
     """Return the stars of the catalogue in the field of a group."""
     facts = [frame.facts for frame in group.frames.frames if frame.name in group.objects]
-    return field_catalogue(facts, parameters.catalogue)
+    return field_catalogue(facts, parameters.catalogue, workspace)
 
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
@@ -162,9 +164,8 @@ def find_stack(
     """
     group = group.served_by(calibrations)
     parameters = for_group(parameters, group)
-    recipe = science_recipe(
-        group, calibrations, parameters, exposures, own, reference_stars(group, parameters)
-    )
+    stars = reference_stars(group, parameters, workspace)
+    recipe = science_recipe(group, calibrations, parameters, exposures, own, stars)
     product = existing(recipe, workspace)
     if product is None:
         return None
@@ -189,7 +190,7 @@ def build_stack(
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
     whole = group.without({*sky.failed, *aligned.failed})
-    stars = reference_stars(whole, parameters)
+    stars = reference_stars(whole, parameters, workspace)
     recipe = science_recipe(whole, calibrations, parameters, exposures, own, stars)
 
     def build() -> Built:

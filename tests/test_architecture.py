@@ -38,7 +38,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight", "photometry", "astrometry"),
+    "tasks": (
+        "prefect_internals", "support", "reference_catalogue", "building", "own_steps", "starlight", "photometry",
+        "astrometry",
+    ),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16

@@ -13,6 +13,7 @@ from calib_store.model.values import problem_of, problem_of_facts, problem_of_js
 from calib_store.tables.products import SELECT_PRODUCT, to_product
 from calib_store.tables.schema import (
     bright_pixels,
+    catalogue_answers,
     configurations,
     decisions,
     frame_headers,
@@ -22,6 +23,7 @@ from calib_store.tables.schema import (
     runs,
     variants,
 )
+from calib_store.tables.services.catalogue_answers import unpacked
 from imaging.frames.facts import FrameFacts
 
 #: Number of rows in memory at once.
@@ -87,6 +89,11 @@ def _bright(row: Row[Any]) -> str | None:
     return None
 
 
+def _answer(row: Row[Any]) -> str | None:
+    unpacked(bytes(row.answer), row.sha256)
+    return None
+
+
 def _decision(row: Row[Any]) -> str | None:
     for one in row.candidates:
         if not (isinstance(one["reason"], str) and isinstance(one["taken"], bool)):
@@ -115,6 +122,7 @@ _READERS: Final[tuple[tuple[str, Select[Any], Callable[[Row[Any]], str | None]],
     ("frames", select(frames), _frame),
     ("frame_headers", select(frame_headers), _header),
     ("bright_pixels", select(bright_pixels), _bright),
+    ("catalogue_answers", select(catalogue_answers), _answer),
     ("decisions", select(decisions), _decision),
     ("runs", select(runs), _run),
     ("proposals", select(proposals), _proposal),

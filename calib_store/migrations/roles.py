@@ -20,6 +20,7 @@ PIPELINE, READER = "nirflow_pipeline", "nirflow_reader"
 _ADDS = (
     "frames", "frame_headers", "frame_files", "frame_history", "configurations", "products", "serves",
     "inputs", "status_history", "decisions", "runs", "variants", "tier_changes", "proposals", "bright_pixels",
+    "catalogue_answers",
 )  # fmt: skip
 #: Columns that a reduction may change.
 _CHANGES = {

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     Float,
     ForeignKey,
     Identity,
@@ -100,10 +101,7 @@ bright_pixels = Table(
     "bright_pixels",
     metadata,
     Column("frame_sha256", Text, ForeignKey(frames.c.sha256, ondelete="CASCADE"), primary_key=True),
-    Column("instrument", Text, nullable=False),
-    Column("detector", Text, nullable=False),
-    Column("section", Text, nullable=False),
-    Column("binning", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("instrument", "detector", "section", "binning")),
     _moment("started"),
     _moment("ended"),
     Column("pixels", LargeBinary, nullable=False),
@@ -382,3 +380,19 @@ runs = Table(
 )
 Index(None, runs.c.nights, postgresql_using="gin")
 Index(None, runs.c.sequence, runs.c.ended)
+
+#: Answers of services that were asked for the stars of a region (deg, ICRS), compressed with zlib; the sha256 is that
+#: of the answer itself. Rows are never changed: a later answer to the same question is another row.
+catalogue_answers = Table(
+    "catalogue_answers",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    *(Column(name, Text, nullable=False) for name in ("service", "catalogue")),
+    *(Column(name, Double, nullable=False) for name in ("ra", "dec", "radius")),
+    Column("sha256", Text, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    _moment("asked_at", now=True),
+    CheckConstraint(_SHA256, name="sha256"),
+    CheckConstraint('ra BETWEEN 0 AND 360 AND "dec" BETWEEN -90 AND 90 AND radius > 0', name="region"),
+)
+Index("catalogue_answers_dec_idx", *(catalogue_answers.c[name] for name in ("service", "catalogue", "dec")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any, Final, Literal, Self
 
 from pydantic import model_validator
@@ -27,7 +28,7 @@ GIVEN_ROLES: Final[dict[str, str]] = {
     **{f"{band.lower()}_err": f"{band}_error" for band in BANDS},
 }  # fmt: skip
 #: A source that is a service: its name, a colon, and what it is asked for.
-SERVICE: Final = re.compile(r"(?P<service>vizier):(?P<table>\S+)")
+SERVICE: Final = re.compile(r"(?P<service>vizier):\s*(?P<table>\S.*)")
 _COLUMN: Final = re.compile(r"(?P<name>\w+)\s*=\s*(?P<column>[^\[\]]+?)\s*(?:\[(?P<unit>[^\[\]]+)\])?")
 
 
@@ -70,6 +71,10 @@ class CatalogueParameters(StepParameters):
     server: str | None = parameter(
         None, "address of the service's server (https://host); None: that of the service itself"
     )
+    asked_since: date | None = parameter(
+        None,
+        "use only answers of the service that it gave from this day on, UT; None: the earliest in the store",
+    )
     timeout: float = parameter(60.0, "longest wait for an answer of the service", unit="s", gt=0, le=3600)
     proper_motion_rms: float = parameter(
         7.0,
@@ -111,7 +116,7 @@ class CatalogueParameters(StepParameters):
 
     def interpretation(self) -> dict[str, Any]:
         """Return the parameters that change what a catalogue means, for a recipe; its identity replaces its place."""
-        place = {"source", "server", "timeout"}
+        place = {"source", "server", "timeout", "asked_since"}
         return self.model_dump(mode="json", exclude=place, exclude_defaults=True)
 
     def over(self, base: CatalogueParameters) -> CatalogueParameters:

@@ -35,6 +35,8 @@ class Survey:
         Typical standard error of a position along each axis, mas, where the table has none.
     epoch
         Epoch of the positions, Julian years, where the table has none: that of the survey, or its middle.
+    vizier
+        Its table at VizieR.
     photometric_system, magnitude_system
         Of its magnitudes.
     """
@@ -44,6 +46,7 @@ class Survey:
     marks: tuple[frozenset[str], ...]
     position_error: float
     epoch: float
+    vizier: str
     photometric_system: str
     magnitude_system: MagnitudeSystem = "Vega"
     units: Mapping[Role, str] = field(default_factory=dict)
@@ -79,7 +82,7 @@ TWOMASS: Final = Survey(
         ),
     },
     _marks("j_m h_m k_m", "Jmag Hmag Kmag Qflg"),
-    position_error=80.0, epoch=1999.5, photometric_system="2MASS",
+    position_error=80.0, epoch=1999.5, vizier="II/246/out", photometric_system="2MASS",
     units={**_DEGREES, "major_error": "arcsec", "minor_error": "arcsec"},
 )  # fmt: skip
 
@@ -95,7 +98,7 @@ VHS: Final = Survey(
         "H_bits": ("hppErrBits", "Hperrbits"), "Ks_bits": ("ksppErrBits", "Ksperrbits"),
     },
     _marks("ksAperMag3", "Ksap3"),
-    position_error=100.0, epoch=2012.5, photometric_system="VISTA", units=_DEGREES,
+    position_error=100.0, epoch=2012.5, vizier="II/367/vhs_dr5", photometric_system="VISTA", units=_DEGREES,
 )  # fmt: skip
 
 UKIDSS: Final = Survey(
@@ -114,7 +117,7 @@ UKIDSS: Final = Survey(
         "H_bits": ("hppErrBits",), "K_bits": ("kppErrBits", "k_1ppErrBits"),
     },
     _marks("kAperMag3", "k_1AperMag3", "j_1AperMag3", "ULAS", "UGPS", "UGCS", "UDXS"),
-    position_error=100.0, epoch=2008.0, photometric_system="MKO",
+    position_error=100.0, epoch=2008.0, vizier="II/319/las9", photometric_system="MKO",
     units={**_DEGREES, "pm_ra": "mas/yr", "pm_dec": "mas/yr", "pm_ra_error": "mas/yr", "pm_dec_error": "mas/yr"},
 )  # fmt: skip
 
@@ -127,7 +130,7 @@ GAIA: Final = Survey(
         "ruwe": ("ruwe", "RUWE"), "duplicated": ("duplicated_source", "Dup"),
     },
     _marks("ra dec pmra phot_g_mean_mag", "RA_ICRS DE_ICRS Gmag"),
-    position_error=0.5, epoch=2016.0, photometric_system="Gaia DR3",
+    position_error=0.5, epoch=2016.0, vizier="I/355/gaiadr3", photometric_system="Gaia DR3",
     units={
         **_DEGREES, "ra_error": "mas", "dec_error": "mas", "pm_ra": "mas/yr", "pm_dec": "mas/yr",
         "pm_ra_error": "mas/yr", "pm_dec_error": "mas/yr",
@@ -141,3 +144,13 @@ def recognised(columns: Collection[str]) -> Survey | None:
     """Return the survey that a table with these columns is from; None if they are those of no known survey."""
     names = {name.lower() for name in columns}
     return next((one for one in SURVEYS.values() if any(mark <= names for mark in one.marks)), None)
+
+
+def survey_named(name: str) -> Survey | None:
+    """Return the survey of a name, whatever its case, with or without its release (``gaia``); None for another name."""
+    wanted = name.lower().replace(" ", "")
+    for one in SURVEYS.values():
+        full = one.name.lower().replace(" ", "")
+        if wanted in (full, full.removesuffix("dr3")):
+            return one
+    return None

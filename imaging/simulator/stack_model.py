@@ -42,6 +42,8 @@ class StackProduct:
     mappings: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     #: What the frames are scaled to the reference by: stars, exposure or none.
     scaled_by: str = "exposure"
+    #: Error of the world coordinates along one axis as stated, mas; None for those of the telescope.
+    astrometry_error: float | None = None
 
 
 def read_stack(path: Path) -> StackProduct:
@@ -73,7 +75,11 @@ def read_stack(path: Path) -> StackProduct:
     sci, var, dq = read_planes(path, "SCI", "VAR", "DQ")
     reference, correlation = str(cards["REFFRAME"]), float(cards.get("NCORR", 1.0))
     scaled_by = str(cards.get("SCALEBY", "exposure")).strip()
-    return StackProduct(sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by)
+    stated = cards.get("ASTERR")
+    return StackProduct(
+        sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by,
+        None if stated is None else float(stated),
+    )  # fmt: skip
 
 
 def similarity(dx: float, dy: float, rotation: float = 0.0, scale: float = 1.0) -> NDArray[np.float64]:

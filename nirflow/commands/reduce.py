@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -298,7 +299,8 @@ def demo(
     requests, truths = {}, {}
     for name, (folder, night) in nights.items():
         any_shape = [] if readable(night) else ["check.shape=none"]
-        requests[name] = build_request(
+        request = partial(
+            build_request,
             [folder / "raw"],
             out=folder,
             settings=any_shape,
@@ -306,7 +308,9 @@ def demo(
             memory=memory,
             quiet=quiet or json,
         )
+        request()  # options that are wrong are reported before anything is simulated
         truths[name] = simulated(folder / "raw", night, quiet=quiet or json)
+        requests[name] = request(catalogue=str(truths[name].catalogue))
     from nirflow.reduction import run_reduce
 
     with own_store(out / "data"):

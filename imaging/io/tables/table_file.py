@@ -38,8 +38,14 @@ SUFFIXES: Final = (
 LARGEST: Final = 2 * 1024**3
 _FORMATS: Final = "FITS, VOTable, ECSV or CSV"
 _GZIP: Final = b"\x1f\x8b"
+#: UCDs of the first version that some services still give.
+_OLD_UCDS: Final = {"POS_EQ_RA_MAIN": "pos.eq.ra;meta.main", "POS_EQ_DEC_MAIN": "pos.eq.dec;meta.main"}
 #: Texts of CSV that stand for a missing value.
 _MISSING: Final = ("", "null", "NULL", "--", "nan", "NaN")
+
+
+class NoRowsError(CatalogueError):
+    """A table that is complete and has no rows: no star of the catalogue is in the region."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def table_of(content: bytes, name: str) -> TableFile:
             remedy="Check that the file is complete, and write it in one of these formats.",
         ) from error  # fmt: skip
     if not len(found["table"]):
-        raise CatalogueError(
+        raise NoRowsError(
             name,
             "has no rows",
             remedy="Check that the file is complete, or that the catalogue covers the field.",
@@ -188,20 +194,20 @@ def _fits(content: bytes) -> dict[str, Any]:
 
 def _votable(content: bytes) -> dict[str, Any]:
     tree = parse(io.BytesIO(content), verify="ignore")
-    failed = [
-        info.content or info.value
-        for info in _infos(tree)
-        if (info.name, info.value) == ("QUERY_STATUS", "ERROR")
-    ]
-    if failed:
-        raise ValueError(f"the service answered with an error: {failed[0]}")
+    for info in _infos(tree):
+        failed = info.name == "QUERY_STATUS" and info.value == "ERROR"
+        if failed or str(info.name).strip("*").lower() == "error":
+            why = info.content if failed else info.value
+            raise ValueError(f"the service answered with an error: {str(why or 'without a reason').strip()}")
+        if info.name == "QUERY_STATUS" and info.value == "OVERFLOW":
+            raise ValueError("the service cut the answer off, because it has too many rows")
+    if not any(True for _ in tree.iter_tables()):
+        return {"table": Table()}
     first = tree.get_first_table()
     table = first.to_table(use_names_over_ids=True)
-    ucds = {one.name: str(one.ucd) for one in first.fields if one.ucd}
+    ucds = {one.name: _OLD_UCDS.get(str(one.ucd).upper(), str(one.ucd)) for one in first.fields if one.ucd}
     systems = {system.ID: system for system in tree.iter_coosys()}
-    main = next(
-        (one for one in first.fields if one.ucd and str(one.ucd).lower().startswith("pos.eq.ra")), None
-    )
+    main = next((one for one in first.fields if ucds.get(one.name, "").lower().startswith("pos.eq.ra")), None)
     system = systems.get(getattr(main, "ref", None)) or (
         next(iter(systems.values())) if len(systems) == 1 else None
     )
@@ -215,7 +221,14 @@ def _votable(content: bytes) -> dict[str, Any]:
 
 
 def _infos(tree: Any) -> list[Any]:
-    return [*tree.infos, *(info for resource in tree.resources for info in resource.infos)]
+    tables = [info for one in tree.iter_tables() for info in one.infos]
+    # A cone search of the first version states its error in a parameter.
+    return [
+        *tree.infos,
+        *tree.params,
+        *(info for resource in tree.resources for info in resource.infos),
+        *tables,
+    ]
 
 
 def _ecsv(content: bytes) -> dict[str, Any]:

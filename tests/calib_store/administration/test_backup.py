@@ -25,6 +25,7 @@ from calib_store.files.local_objects import LocalObjects
 from calib_store.model.records import Product
 from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
+from calib_store.tables.services.catalogue_answers import Question
 from imaging.errors import StoreError
 from imaging.io.atomic import take_lock
 
@@ -308,3 +309,24 @@ def test_damaged_bright_pixels_are_refused(settings: Settings, facts, tmp_path: 
     backup(source, tmp_path / "backup")
     with pytest.raises(StoreError, match="a row of bright_pixels that cannot be read"):
         restore(target, tmp_path / "backup")
+
+
+def test_answers_of_services_are_restored_and_damaged_ones_refused(
+    settings: Settings, facts, tmp_path: Path
+) -> None:
+    source, good, bad = settings(), settings(folder="good"), settings(folder="bad")
+    for one in (source, good, bad):
+        initialise(one)
+    question = Question("vizier", "II/246/out", 63.49, -47.84, 0.2)
+    with Store.open(source) as store:
+        fill(store, facts, tmp_path, 2)
+        answer = store.answers.add(question, b"stars\n" * 1000)
+    backup(source, tmp_path / "backup")
+    restore(good, tmp_path / "backup")
+    with Store.open(good) as store:
+        assert store.answers.find(question) == answer
+    with Store.open(source) as store, store.database.begin() as connection:
+        connection.exec_driver_sql("UPDATE catalogue_answers SET answer = '\\x01'")
+    backup(source, tmp_path / "damaged")
+    with pytest.raises(StoreError, match="a row of catalogue_answers that cannot be read"):
+        restore(bad, tmp_path / "damaged")

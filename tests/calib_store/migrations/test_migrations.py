@@ -10,15 +10,18 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
+from server_store import fill
 from sqlalchemy import create_engine, event, text
 from waiting import PATIENCE
 
 from calib_store import migrations
+from calib_store.files.local_objects import LocalObjects
 from calib_store.model.settings import StoreSettings
 from calib_store.rules.rules_toml import shipped_rules
 from calib_store.store import Store
 from calib_store.tables.database import Database
 from calib_store.tables.schema import metadata
+from calib_store.tables.services.catalogue_answers import Question
 from imaging.errors import StoreError
 
 
@@ -80,7 +83,8 @@ def test_processes_that_migrate_at_once(postgres_address, python) -> None:
     url = _empty(postgres_address, "empty_for_four")
     script = """
         import sys
-        from calib_store.tables.database import Database
+        from calib_store.tables.services.catalogue_answers import Question
+from calib_store.tables.database import Database
         from calib_store.migrations import migrate
         migrate(Database(sys.argv[1]).engine)
     """
@@ -194,3 +198,38 @@ def test_a_filled_database_is_upgraded_completely(postgres_address, tmp_path: Pa
         assert store.lineage(kinds["image"]).frames == ("1" * 64,)
         assert store.affected(kinds["dark"]) == (kinds["image"],)
         assert store.rules().version == shipped_rules().version
+
+
+def test_a_filled_store_of_the_version_before_keeps_its_rows_and_gets_the_answers_of_services(
+    postgres_address, tmp_path: Path, facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = _empty(postgres_address, "filled_at_0007")
+    settings = StoreSettings(data_dir=tmp_path, database_url=SecretStr(url))
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        before = [name for name in metadata.tables if name != "catalogue_answers"]
+        assert connection.scalar(text("SELECT to_regclass('catalogue_answers')")) is None
+    with engine.begin() as connection:
+        migrations.take_over_shipped(connection)
+    filled = Store(Database(url), LocalObjects(tmp_path / "objects"))
+    fill(filled, facts, tmp_path)
+    rows = {name: rows_of(filled, name) for name in before}
+    assert len(rows["products"]) == len(rows["bright_pixels"]) == 3
+    filled.close()
+
+    assert migrations.migrate(engine) is True
+    engine.dispose()
+    with Store.open(settings) as store:
+        assert {name: rows_of(store, name) for name in before} == rows
+        question = Question("vizier", "II/246/out", 63.49, -47.84, 0.2)
+        assert store.answers.find(question) is None
+        assert store.answers.find(store.answers.add(question, b"stars").question) is not None
+
+
+def rows_of(store: Store, table: str) -> list[str]:
+    with store.database.begin() as connection:
+        return sorted(map(str, connection.execute(text(f"SELECT * FROM {table}")).all()))
