@@ -170,6 +170,7 @@ TERMS: Final[dict[str, str]] = {
     "signature": "its arguments",
     "silence": "time in",
     "some": "list of kinds",
+    "spread": "scatter",
     "st_mode": "mode",
     "st_uid": "account",
     "start": "begin",

@@ -148,7 +148,7 @@ def reference_stars(
 ) -> FieldCatalogue:
     """Return the stars of the catalogue in the field of a group."""
     facts = [frame.facts for frame in group.frames.frames if frame.name in group.objects]
-    return field_catalogue(workspace, facts, parameters.catalogue)
+    return field_catalogue(facts, parameters.catalogue, workspace)
 
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
@@ -165,9 +165,8 @@ def find_stack(
     """
     group = group.served_by(calibrations)
     parameters = for_group(parameters, group)
-    recipe = science_recipe(
-        group, calibrations, parameters, exposures, own, reference_stars(group, parameters, workspace)
-    )
+    stars = reference_stars(group, parameters, workspace)
+    recipe = science_recipe(group, calibrations, parameters, exposures, own, stars)
     product = existing(recipe, workspace)
     if product is None:
         return None

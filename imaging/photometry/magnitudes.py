@@ -304,15 +304,15 @@ def measure_photometry(
                 "it is not of this field or band, and the zero point is nominal or missing"
             )
         elif standards is None:
-            number, least = len(i), parameters.least_stars
+            count, least = len(i), parameters.least_stars
             warnings.append(
                 f"too few sources are stars of the catalogue {reference.name} with a good magnitude in this band "
-                f"({number} of {least} that photometry.least_stars asks for): the zero point is nominal or missing"
+                f"({count} of {least} that photometry.least_stars asks for): the zero point is nominal or missing"
             )
     if standards is not None and nominal is not None and abs(standards.value - nominal) > _FAR_FROM_NOMINAL:
-        off = standards.value - nominal
+        offset = standards.value - nominal
         warnings.append(
-            f"the zero point from the catalogue differs by {off:+.2f} mag from the nominal one: clouds, or another "
+            f"the zero point from the catalogue differs by {offset:+.2f} mag from the nominal one: clouds, or another "
             "filter or exposure than the headers state"
         )
     value, uncertainty, name = _chosen(standards, nominal, reference)

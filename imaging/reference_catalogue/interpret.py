@@ -106,7 +106,7 @@ def interpreted(
     CatalogueError
         If columns are missing or invalid, or the errors of positions are not known.
     """
-    survey = SURVEYS[parameters.survey] if parameters.survey else recognised(file.columns)
+    survey = survey_of(file, parameters)
     columns = find_columns(file, parameters.given_columns, survey)
     frame = frame_of(file, parameters, columns)
     longitude, latitude = positions_of(columns)
@@ -150,10 +150,19 @@ def positions_of(columns: Columns) -> tuple[Values, Values]:
 
 
 def frame_of(file: TableFile, parameters: CatalogueParameters, columns: Columns) -> SkyFrame:
-    """Return the frame of a table's positions: as set, as declared, or ICRS."""
-    name = parameters.frame or ("galactic" if "ra" not in columns else file.frame) or "icrs"
-    usual = 1950.0 if name == "fk4" else 2000.0
-    return SkyFrame(name, parameters.equinox or file.equinox or usual)
+    """Return the frame of a table's positions: as set, as declared, or ICRS.
+
+    The known surveys are in ICRS; services declare FK5 2000 for them, which here stands for it.
+    """
+    known = survey_of(file, parameters) is not None and (file.equinox or 2000.0) == 2000.0
+    declared = "icrs" if known and file.frame == "fk5" else file.frame
+    name = parameters.frame or ("galactic" if "ra" not in columns else declared) or "icrs"
+    return SkyFrame(name, parameters.equinox or file.equinox or (1950.0 if name == "fk4" else 2000.0))
+
+
+def survey_of(file: TableFile, parameters: CatalogueParameters) -> Survey | None:
+    """Return the survey that a table is from: as set, or recognised by its columns; None if it is not known."""
+    return SURVEYS[parameters.survey] if parameters.survey else recognised(file.columns)
 
 
 def _first(values: Values) -> str:
@@ -170,7 +179,7 @@ def _within(
 
 def other_frame(file: TableFile, parameters: CatalogueParameters, region: Region) -> tuple[SkyFrame, int]:
     """Return the frame in which most positions of a table would be in a region, and their number."""
-    survey = SURVEYS[parameters.survey] if parameters.survey else recognised(file.columns)
+    survey = survey_of(file, parameters)
     longitude, latitude = positions_of(find_columns(file, parameters.given_columns, survey))
     frames = (SkyFrame(), SkyFrame("fk4", 1950.0), SkyFrame("galactic"))
     counts = [int(_within(longitude, latitude, frame, region, 0.0).sum()) for frame in frames]
@@ -184,8 +193,8 @@ def _positions(reading: _Reading, longitude: Values, latitude: Values) -> tuple[
     error = _position_errors(reading)
     if error.size:
         reading.drop("without a valid error of the position", ~(np.isfinite(error) & (error > 0)))
-    kept = np.isfinite(error) & (error > 0)
-    error = error[kept]
+    error = error[np.isfinite(error) & (error > 0)]
+    error = np.hypot(error, _rounding(reading))
     years = epoch - _epochs(reading)
     motion = np.full((2, len(reading.rows)), np.nan)
     motion_error = np.full(len(reading.rows), np.nan)
@@ -208,6 +217,22 @@ def _positions(reading: _Reading, longitude: Values, latitude: Values) -> tuple[
     there = moved(longitude[reading.rows], latitude[reading.rows], motion, years)
     ra, dec = to_icrs(*there, reading.frame, epoch)
     return ra, dec, np.hypot(error, motion_error * years)
+
+
+def _rounding(reading: _Reading) -> Values:
+    """Return the error of positions that are stored in single precision, mas, shape (rows,); 0 for others."""
+    roles = ("ra", "dec") if "ra" in reading.columns else ("l", "b")
+    error = np.zeros(len(reading.rows))
+    for role in roles:
+        values = reading.columns.file.table[reading.columns.name(role)]
+        if values.dtype.kind == "f" and values.dtype.itemsize == 4:
+            step = np.spacing(np.abs(reading.numbers(role)).astype(np.float32)).astype(np.float64)
+            error = np.maximum(error, step * 3.6e6 / np.sqrt(12.0))
+    if error.any():
+        reading.notes.append(
+            f"positions are stored in single precision; up to {error.max():.0f} mas of their error are due to that"
+        )
+    return error
 
 
 def _two_axes(reading: _Reading, first: str, second: str) -> Values:

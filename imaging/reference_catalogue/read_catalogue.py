@@ -15,8 +15,14 @@ from imaging.listed import counted, listed
 from imaging.reference_catalogue.at_epoch import to_icrs
 from imaging.reference_catalogue.catalogue_columns import find_columns
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
-from imaging.reference_catalogue.interpret import Region, frame_of, interpreted, other_frame, positions_of
-from imaging.reference_catalogue.known_surveys import SURVEYS, recognised
+from imaging.reference_catalogue.interpret import (
+    Region,
+    frame_of,
+    interpreted,
+    other_frame,
+    positions_of,
+    survey_of,
+)
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue, joined, separation
 
 #: Tiles whose extent on the sky is remembered within a process.
@@ -146,7 +152,7 @@ def _extent(
     Size and last change are those of the file, so that another file of the same name is read again.
     """
     file = read_table_file(tile)
-    survey = SURVEYS[parameters.survey] if parameters.survey else recognised(file.columns)
+    survey = survey_of(file, parameters)
     columns = find_columns(file, parameters.given_columns, survey)
     longitude, latitude = positions_of(columns)
     there = np.isfinite(longitude) & np.isfinite(latitude)
@@ -167,7 +173,7 @@ def _elsewhere(file: TableFile, parameters: CatalogueParameters, region: Region)
             file.name, f"{problem}; read as {frame.label} positions, {number} would be there",
             remedy=f"If that is their frame, set catalogue.frame={frame.name}",
         )  # fmt: skip
-    survey = SURVEYS[parameters.survey] if parameters.survey else recognised(file.columns)
+    survey = survey_of(file, parameters)
     longitude, latitude = positions_of(find_columns(file, parameters.given_columns, survey))
     covered = ", ".join(
         f"{axis} {np.nanmin(values):.3f} to {np.nanmax(values):.3f}"

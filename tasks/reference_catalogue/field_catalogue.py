@@ -27,8 +27,8 @@ _MARGIN: Final = 60.0
 class UsedCatalogue(StepParameters):
     """The catalogue that a stack is calibrated by, as part of its recipe."""
 
-    name: str = Field(description="name of the catalogue")
-    identity: str = Field(description="sha256 of its bytes")
+    name: str = Field(description="name of the catalogue; where it should be if it cannot be used")
+    identity: str = Field(description="sha256 of its bytes; empty if it cannot be used")
     meaning: dict[str, Any] = Field(description="parameters that change what its columns mean")
 
 
@@ -40,7 +40,8 @@ class FieldCatalogue(NamedTuple):
     catalogue
         The stars; None without a catalogue.
     used
-        The part of the recipe; None without a catalogue.
+        The part of the recipe; None if no catalogue was requested. A stack without the catalogue that was requested
+        is another product, with a warning, and is made again when the catalogue can be used.
     problem
         Why there is none; empty if none was requested.
     """
@@ -55,7 +56,7 @@ NO_CATALOGUE: Final = FieldCatalogue()
 
 
 def field_catalogue(
-    workspace: Workspace, frames: Sequence[FrameFacts], parameters: CatalogueParameters
+    frames: Sequence[FrameFacts], parameters: CatalogueParameters, workspace: Workspace
 ) -> FieldCatalogue:
     """Return the reference stars of the field of some frames at the time of their exposures.
 
@@ -67,13 +68,18 @@ def field_catalogue(
         Facts of the frames of one field.
     parameters
         The catalogue.
+    workspace
+        The run's: the store keeps the answers of services.
     """
     if not parameters.wanted:
         return NO_CATALOGUE
+    meaning = parameters.interpretation()
+    unused = UsedCatalogue(name=str(parameters.source), identity="", meaning=meaning)
     places = [place for place in map(pointing, frames) if place is not None]
     centre = mean_position(places)
     if centre is None:
-        return FieldCatalogue(problem="the catalogue is not used: the headers of the frames have no position")
+        problem = "the catalogue is not used: the headers of the frames have no position"
+        return FieldCatalogue(used=unused, problem=problem)
     size = max(_field_size(frame) for frame in frames)
     reach = max(separation(place, centre) for place in places) + size / 2 + _MARGIN
     started = frames[0].middle
@@ -82,11 +88,9 @@ def field_catalogue(
         region = Region(*centre, reach / 3600, julian_year(started + later))
         found = find_catalogue(workspace, parameters, region)
     except CatalogueError as error:
-        return FieldCatalogue(problem=f"the catalogue is not used: {error}")
-    if found is None:
-        return NO_CATALOGUE
-    used = UsedCatalogue(name=found.name, identity=found.identity, meaning=parameters.interpretation())
-    return FieldCatalogue(found, used)
+        return FieldCatalogue(used=unused, problem=f"the catalogue is not used: {error}")
+    assert found is not None
+    return FieldCatalogue(found, UsedCatalogue(name=found.name, identity=found.identity, meaning=meaning))
 
 
 def _field_size(facts: FrameFacts) -> float:

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 import pytest
 
+from imaging.astrometry.world_coordinates import AstrometryParameters
 from tasks import stack
+from tasks.reference_catalogue.field_catalogue import FieldCatalogue, UsedCatalogue
 from tasks.stack import ScienceSet, for_group, science_recipe
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, RawFrame
@@ -81,3 +83,17 @@ def test_a_group_is_reduced_without_the_frames_that_have_no_calibrations(group: 
     left = group.served_by(Calibrations(unserved=(lost,)))
     assert left.objects == left.skies == (group.objects[0], group.objects[2])
     assert len(left.frames.frames) == 2
+
+
+def test_the_content_of_a_catalogue_is_part_of_the_recipe_and_its_parameters_only_with_one(
+    group: ScienceSet,
+) -> None:
+    other = AstrometryParameters(pointing_error=30.0)
+    plain, changed = ReductionParameters(), ReductionParameters(astrometry=other)
+
+    def key(parameters: ReductionParameters, identity: str = "") -> str:
+        used = UsedCatalogue(name="2MASS", identity=identity, meaning={}) if identity else None
+        return science_recipe(group, Calibrations(), parameters, stars=FieldCatalogue(used=used)).key
+
+    assert key(plain) == key(changed)
+    assert len({key(plain), key(plain, "1"), key(plain, "2"), key(changed, "1")}) == 4

@@ -38,6 +38,8 @@ SUFFIXES: Final = (
 LARGEST: Final = 2 * 1024**3
 _FORMATS: Final = "FITS, VOTable, ECSV or CSV"
 _GZIP: Final = b"\x1f\x8b"
+#: UCDs of the first version that some services still give.
+_OLD_UCDS: Final = {"POS_EQ_RA_MAIN": "pos.eq.ra;meta.main", "POS_EQ_DEC_MAIN": "pos.eq.dec;meta.main"}
 #: Texts of CSV that stand for a missing value.
 _MISSING: Final = ("", "null", "NULL", "--", "nan", "NaN")
 
@@ -193,21 +195,19 @@ def _fits(content: bytes) -> dict[str, Any]:
 def _votable(content: bytes) -> dict[str, Any]:
     tree = parse(io.BytesIO(content), verify="ignore")
     for info in _infos(tree):
-        if info.name == "QUERY_STATUS" and info.value == "ERROR":
-            raise ValueError(
-                f"the service answered with an error: {str(info.content or 'without a reason').strip()}"
-            )
+        failed = info.name == "QUERY_STATUS" and info.value == "ERROR"
+        if failed or str(info.name).strip("*").lower() == "error":
+            why = info.content if failed else info.value
+            raise ValueError(f"the service answered with an error: {str(why or 'without a reason').strip()}")
         if info.name == "QUERY_STATUS" and info.value == "OVERFLOW":
             raise ValueError("the service cut the answer off, because it has too many rows")
     if not any(True for _ in tree.iter_tables()):
         return {"table": Table()}
     first = tree.get_first_table()
     table = first.to_table(use_names_over_ids=True)
-    ucds = {one.name: str(one.ucd) for one in first.fields if one.ucd}
+    ucds = {one.name: _OLD_UCDS.get(str(one.ucd).upper(), str(one.ucd)) for one in first.fields if one.ucd}
     systems = {system.ID: system for system in tree.iter_coosys()}
-    main = next(
-        (one for one in first.fields if one.ucd and str(one.ucd).lower().startswith("pos.eq.ra")), None
-    )
+    main = next((one for one in first.fields if ucds.get(one.name, "").lower().startswith("pos.eq.ra")), None)
     system = systems.get(getattr(main, "ref", None)) or (
         next(iter(systems.values())) if len(systems) == 1 else None
     )
@@ -222,7 +222,13 @@ def _votable(content: bytes) -> dict[str, Any]:
 
 def _infos(tree: Any) -> list[Any]:
     tables = [info for one in tree.iter_tables() for info in one.infos]
-    return [*tree.infos, *(info for resource in tree.resources for info in resource.infos), *tables]
+    # A cone search of the first version states its error in a parameter.
+    return [
+        *tree.infos,
+        *tree.params,
+        *(info for resource in tree.resources for info in resource.infos),
+        *tables,
+    ]
 
 
 def _ecsv(content: bytes) -> dict[str, Any]:

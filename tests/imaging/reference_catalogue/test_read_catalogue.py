@@ -291,3 +291,28 @@ def test_without_an_epoch_the_error_allows_for_motion_and_this_is_stated() -> No
 def test_columns_that_name_nothing_are_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="write name=column"):
         CatalogueParameters(columns=(bad,))
+
+
+def test_a_known_survey_that_is_declared_in_fk5_is_in_icrs() -> None:
+    ra, dec = star_positions(3)
+    columns = {
+        "ra": ("POS_EQ_RA_MAIN", "deg", ra), "dec": ("POS_EQ_DEC_MAIN", "deg", dec), "j_m": ("", "mag", [12.0] * 3),
+        "h_m": ("", "mag", [12.0] * 3), "k_m": ("", "mag", [12.0] * 3),
+    }  # fmt: skip
+    found = read(votable(columns, system="eq_FK5", equinox="J2000.", epoch="J2000."))
+    np.testing.assert_allclose(found.ra, ra, atol=1e-12)
+    assert found.name == "2MASS"
+    other = {"ra": columns["ra"], "dec": columns["dec"]}
+    moved = read(votable(other, system="eq_FK5", equinox="J2000"), position_error=50.0)
+    away = separation(moved.ra[0], moved.dec[0], ra[0], dec[0]) * 3.6e6
+    assert 1.0 < away < 60.0  # the difference of the frames
+
+
+def test_positions_in_single_precision_have_a_larger_error(tmp_path: Path) -> None:
+    stars = twomass(err_maj=np.full(20, 0.001), err_min=np.full(20, 0.001))
+    stars["ra"] = stars["ra"].astype(np.float32)
+    path = written(stars, tmp_path / "stars.fits")
+    found = read_catalogue(CatalogueParameters(source=str(path), proper_motion_rms=0), region())
+    # 63 deg in single precision: steps of 3.8e-6 deg
+    np.testing.assert_allclose(found.position_error, np.hypot(1.0, 2.0**-18 * 3.6e6 / np.sqrt(12)), rtol=1e-6)
+    assert any("single precision" in note for note in found.notes)

@@ -93,6 +93,15 @@ def test_ecsv_declares_frame_and_epoch(tmp_path: Path) -> None:
             ),
             "too busy",
         ),
+        (
+            b'<?xml version="1.0"?><VOTABLE version="1.1"><INFO name="Error" value="no such place"/></VOTABLE>',
+            "such place",
+        ),
+        (
+            b'<?xml version="1.0"?><VOTABLE version="1.1"><DEFINITIONS><PARAM name="Error" datatype="char" '
+            b'arraysize="*" value="bad type"/></DEFINITIONS></VOTABLE>',
+            "bad type",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_table_is_refused(content: bytes, expected: str) -> None:
