@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
         "supervisor",
     ),
-    "tasks": ("prefect_internals", "support", "building", "own_steps", "starlight"),
+    "tasks": ("prefect_internals", "support", "building", "own_steps", "fallbacks", "starlight"),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
 MOST_MODULES = 16
@@ -172,6 +172,7 @@ SHARED_NAMES: dict[str, str] = {
     "progress": "of a run: in the Prefect UI, at a terminal",
     "server": "the Prefect server, its commands",
     "service": "everything that is up, its commands",
+    "sky_flat": "the science, its step",
     "stack": "the science, its step",
     "survey": "of a night's files: its step, its commands",
     "verify": "the store, its commands",

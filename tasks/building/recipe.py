@@ -52,6 +52,8 @@ class Recipe:
         Products that are applied.
     own_steps
         What identifies the user's own steps, by point; empty without any.
+    last_resort
+        Why it serves others only if nothing else does, whoever makes it; empty for a usual calibration.
     """
 
     kind: ProductKind
@@ -63,6 +65,7 @@ class Recipe:
     earlier_versions: Mapping[str, int] = field(default_factory=dict)
     exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own_steps: Mapping[str, Any] = field(default_factory=dict)
+    last_resort: str = ""
 
     @property
     def algorithm_version(self) -> str:
@@ -107,6 +110,8 @@ def provisional(recipe: Recipe, workspace: Workspace) -> str | None:
     The store itself derives what the product inherits from its calibrations.
     """
     calibrations = recipe.calibrations
+    if recipe.last_resort:
+        return recipe.last_resort
     reasons = [f"made without a {kind}" for kind in calibrations.missing]
     reasons += [f"made with a {kind} that the user named" for kind in calibrations.overridden]
     if workspace.as_of is not None:

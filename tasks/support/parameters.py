@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from imaging.calibrations.compare import GateParameters
+from imaging.calibrations.sky_flat import SkyFlatParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
 from imaging.errors import NirflowError
@@ -31,6 +32,9 @@ class _Steps(BaseModel):
     check: CheckParameters = Field(default=CheckParameters(), description="what makes a frame unusable")
     groups: GroupParameters = Field(default=GroupParameters(), description="which frames belong together")
     prepare: PrepareParameters = Field(default=PrepareParameters(), description="ADU to electrons")
+    sky_flat: SkyFlatParameters = Field(
+        default=SkyFlatParameters(), title="Sky flat", description="master flat where no lamp flat exists"
+    )
     gate: GateParameters = Field(
         default=GateParameters(), description="new calibrations compared with certified ones"
     )
@@ -56,10 +60,10 @@ def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
 
 
 def _in_order() -> dict[str, tuple[Any, Any]]:
-    """Return the fields of all steps: those that make calibrations come before the comparison of these."""
+    """Return the fields of all steps: those that make calibrations come before what follows from these."""
     fields: dict[str, tuple[Any, Any]] = {}
     for name, field in _Steps.model_fields.items():
-        if name == "gate":
+        if name == "sky_flat":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
     return fields | _of(kind for kind in KINDS.values() if not kind.is_calibration)
