@@ -9,7 +9,7 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from prefect import runtime
@@ -55,6 +55,10 @@ class Choice(BaseModel):
     )
 
 
+#: What else a user may do without a flat.
+_FROM_SKY: Final = "To make one from the sky of dithered frames: --set sky_flat.make=if_missing."
+
+
 @step_task("calibrations", "calibrations for {label}")
 def choose_calibrations(
     label: str,
@@ -98,7 +102,7 @@ def choose_calibrations(
     def ask(facts: FrameFacts, kind: CalibrationKind) -> Match:
         return store.match(
             facts, kind, as_of=workspace.as_of, prefer=mine, without=choice.without,
-            parameters=parameters, flaw_of=partial(_flaw, store, workspace),
+            parameters=parameters, flaw_of=partial(flaw_in_run, store, workspace),
         )  # fmt: skip
 
     with step("choose", label, workspace):
@@ -129,7 +133,7 @@ def choose_calibrations(
     )
 
 
-def _flaw(store: Store, workspace: Workspace, product: Product) -> str | None:
+def flaw_in_run(store: Store, workspace: Workspace, product: Product) -> str | None:
     """Return why a product that serves by the rules cannot be used in this run, or None."""
     if workspace.left_out and workspace.as_of is None:
         lost = {
@@ -381,7 +385,8 @@ def _none_serves(
         f"{label}: no {KINDS[kind].label} serves {facts.name} ({_asked(kind, frames)}). "
         + (f"The store has {nearby}." if nearby else f"The store has no {KINDS[kind].label} at all."),
         remedy=f"Reduce a night that has one, name one with --use {kind}=NAME_OR_PATH, "
-        f"or continue without it: --allow-missing {kind}.",
+        f"or continue without it: --allow-missing {kind}."
+        + (f" {_FROM_SKY}" if kind == "flat" and facts.kind == "object" else ""),
         kind=kind,
     )
 

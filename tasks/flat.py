@@ -20,17 +20,18 @@ from tasks.support.workspace import Workspace
 
 
 class FlatSet(ProductSet):
-    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks."""
+    """The sets of one flat: lamp on and lamp off; in the K bands lamp off and matching darks; or the sky alone."""
 
     filter: str
     on: FrameSet | None
     off: FrameSet | None
     darks: FrameSet | None = None
+    sky: FrameSet | None = None
 
     @property
     def thermal(self) -> bool:
         """Whether the calibration unit's heat serves as the lamp, with darks in place of the lamp-offs."""
-        return self.on is None
+        return self.on is None and self.sky is None
 
     @property
     def first(self) -> FrameSet:
@@ -40,6 +41,8 @@ class FlatSet(ProductSet):
     @property
     def light_and_none(self) -> tuple[FrameSet, FrameSet | None]:
         """The set with light, and the set to subtract from it, if any."""
+        if self.sky is not None:
+            return self.sky, None
         if self.on is not None:
             return self.on, self.off
         if self.off is None:

@@ -39,8 +39,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "supervisor",
     ),
     "tasks": (
-        "prefect_internals", "support", "reference_catalogue", "building", "own_steps", "starlight", "photometry",
-        "astrometry",
+        "prefect_internals", "support", "reference_catalogue", "building", "own_steps", "fallbacks", "starlight",
+        "photometry", "astrometry",
     ),
     "flows": ("recipes", "run", "page"),
 }  # fmt: skip
@@ -175,6 +175,7 @@ SHARED_NAMES: dict[str, str] = {
     "progress": "of a run: in the Prefect UI, at a terminal",
     "server": "the Prefect server, its commands",
     "service": "everything that is up, its commands",
+    "sky_flat": "the science, its step",
     "stack": "the science, its step",
     "survey": "of a night's files: its step, its commands",
     "verify": "the store, its commands",

@@ -37,7 +37,7 @@ class BpmRecipe(KindRecipe[BpmSet]):
         lamps = [f for f in every_flat(night) if f.light_and_none[1] is not None]
         if not lamps:
             thermal = [f for f in every_flat(night) if f.thermal]
-            what = "lamp-offs to go with the lamp-ons"
+            what = "lamp-offs to go with the lamp-ons" if every_flat(night) else "lamp flats"
             if thermal:
                 what = f"darks of {thermal[0].first.first.facts.exposure_time:g} s to go with the lamp-offs"
             _no_mask(night, f"no {what}", "Add them, or name a mask with --use bpm=NAME.")

@@ -9,6 +9,7 @@ from prefect.futures import PrefectFuture
 
 from flows.recipes.kind_recipe import KindRecipe, Members
 from flows.recipes.night_plan import Planning
+from flows.recipes.sky_flats import sky_flat_of, sky_flats, submit_sky_flat
 from flows.recipes.submissions import Submissions
 from imaging.frames.calibration_groups import FlatGroups
 from imaging.frames.facts import FrameFacts
@@ -18,7 +19,7 @@ from tasks.support.references import FrameSet, LeftOut, RawFrame
 
 
 class FlatRecipe(KindRecipe[FlatSet]):
-    """A flat from lamp-ons and lamp-offs; in the K bands from lamp-offs."""
+    """A flat from lamp-ons and lamp-offs; in the K bands from lamp-offs; without any of these, from the sky."""
 
     name: ClassVar[ProductKind] = "flat"
 
@@ -26,17 +27,20 @@ class FlatRecipe(KindRecipe[FlatSet]):
         """Return the flats of the bands to reduce."""
         flats = every_flat(night)
         _note_lamps_alone(night, flats)
-        return [flat for flat in flats if not night.bands or flat.filter in night.bands]
+        wanted = [flat for flat in flats if not night.bands or flat.filter in night.bands]
+        return [*wanted, *sky_flats(night, flats)]
 
     def again(self, members: Members) -> FlatSet:
-        """Return the lamp frames of a flat."""
-        return flat_of(members)
+        """Return the lamp frames of a flat, or the science frames of one from the sky."""
+        return sky_flat_of(members.of["sky"]) if members.of.get("sky") else flat_of(members)
 
     def build(self, one: FlatSet, calibrations: Any, run: Submissions) -> PrefectFuture[Any] | None:
         """Submit the step; it waits for the choice of its calibrations.
 
         A mask or dark that failed does not fail the flat: the store may have another.
         """
+        if one.sky is not None:
+            return submit_sky_flat(one, calibrations, run)
         made: PrefectFuture[Any] = run.add(
             "flat", one.label, build_flat.submit(one, calibrations, run.parameters.flat, run.workspace)
         )
@@ -51,12 +55,12 @@ class FlatRecipe(KindRecipe[FlatSet]):
         return one.frames
 
     def needs(self, one: FlatSet) -> tuple[CalibrationKind, ...]:
-        """Return the calibrations of its band."""
-        return self.kind.made_with(thermal=one.thermal)
+        """Return the calibrations of its band; a flat from the sky needs those of its frames."""
+        return self.kind.made_with(thermal=one.thermal or one.sky is not None)
 
     def dated_by(self, one: FlatSet) -> Sequence[RawFrame]:
-        """Return the lamp frames: darks may be of another night."""
-        return one.lamps
+        """Return the lamp frames, or those with the sky: darks may be of another night."""
+        return one.lamps if one.sky is None else one.sky.frames
 
 
 def every_flat(night: Planning) -> list[FlatSet]:

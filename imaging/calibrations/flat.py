@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from imaging.calibrations.illumination import Circle, measure_circle
-from imaging.calibrations.lamp import LampParameters, MasterDark, lamp_difference, lamp_level
+from imaging.calibrations.lamp import LampLight, LampParameters, MasterDark, lamp_difference, lamp_level
 from imaging.calibrations.peers import OddFrame
 from imaging.calibrations.raw_stack import VARIANCE_FROM, RawFrame
 from imaging.figures import Metrics, figure, share
@@ -186,17 +186,37 @@ def _make(
         threads=threads,
         memory=memory,
     )
-    circle = measure_circle(light.sci, on[0].facts.table.detector)
+    return response_of(light, names[0], lowest=parameters.lowest, highest=parameters.highest)
+
+
+def response_of(light: LampLight, name: str, *, lowest: float, highest: float) -> FlatResult:
+    """Return the flat of a uniform light.
+
+    Parameters
+    ----------
+    light
+        The light; its planes become those of the flat.
+    name
+        Name of the frames with light, in an error.
+    lowest, highest
+        A response outside these limits means no light, or is no measurement: DQ unilluminated, value 1.
+
+    Raises
+    ------
+    GroupError
+        If there is no light.
+    """
+    circle = measure_circle(light.sci, light.on[0].facts.table.detector)
     warnings = light.warnings
     if circle.reason:
         warnings += (f"circle of light: {circle.reason}; the instrument's constant is used",)
     lit = circle.mask(light.sci.shape).view(bool)
     good = lit & ((light.dq & np.uint16(UNUSABLE)) == 0)
-    level = lamp_level(light.sci[good], names[0], on)
+    level = lamp_level(light.sci[good], name, light.on)
     response, var, dq = light.sci, light.var, light.dq  # not shared, so changed in place
     response /= np.float32(level)
     var /= np.float32(level * level)
-    none = ~lit | (response < parameters.lowest) | (response > parameters.highest)
+    none = ~lit | (response < lowest) | (response > highest)
     none |= (dq & np.uint16(DQ.NO_DATA)) != 0
     dq[none] |= np.uint16(DQ.UNILLUMINATED)
     response[none], var[none] = 1, 0

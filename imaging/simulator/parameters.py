@@ -25,6 +25,10 @@ _REFERENCE_WIDTH: Final = 2048
 #: Pixel scale, arcsec, for which the steps of the dither grid, and numbers of stars, are given.
 REFERENCE_SCALE: Final = 0.1792
 
+#: Smallest step of the dither grid, arcsec: wings of stars, also those that adaptive optics leave, reach as far as the
+#: seeing, whatever the pixel scale.
+_LEAST_STEP: Final = 4.0
+
 
 class CalmNight(StepParameters):
     """A simulated night without disturbances.
@@ -91,8 +95,9 @@ class CalmNight(StepParameters):
     )
     n_galaxies: int | None = parameter(None, "galaxies; None: 350 at full size", ge=0)
     dither: float | None = parameter(
-        None, "step of the dither grid; None: 20 at full size, at least 7", unit="arcsec", ge=0
-    )
+        None, "step of the dither grid; None: in proportion to the field, 20 for FLAMINGOS-2, at least 4",
+        unit="arcsec", ge=0,
+    )  # fmt: skip
     pointing_rms: float = parameter(
         0.1, "rms of the telescope about the offset in P and Q", unit="arcsec", ge=0
     )
@@ -244,8 +249,8 @@ class CalmNight(StepParameters):
     @property
     def dither_step(self) -> float:
         """Step of the dither grid, arcsec: in proportion to the array, but well above a star's width."""
-        usual = max(7.0, 20.0 * self.size / _REFERENCE_WIDTH)
-        return usual * (self.axes.scale / REFERENCE_SCALE) if self.dither is None else self.dither
+        usual = max(7.0, 20.0 * self.size / _REFERENCE_WIDTH) * (self.axes.scale / REFERENCE_SCALE)
+        return max(_LEAST_STEP, usual) if self.dither is None else self.dither
 
     @property
     def circle(self) -> tuple[float, float, float]:

@@ -44,6 +44,8 @@ class StackProduct:
     scaled_by: str = "exposure"
     #: Error of the world coordinates along one axis as stated, mas; None for those of the telescope.
     astrometry_error: float | None = None
+    #: Relative error of the stars' fluxes in the reference, which determine the scale of the stack; 0 if they do not.
+    scale_error: float = 0.0
 
 
 def read_stack(path: Path) -> StackProduct:
@@ -78,8 +80,16 @@ def read_stack(path: Path) -> StackProduct:
     stated = cards.get("ASTERR")
     return StackProduct(
         sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by,
-        None if stated is None else float(stated),
+        astrometry_error=None if stated is None else float(stated),
+        scale_error=_scale_error(table[used]) if scaled_by == "stars" else 0.0,
     )  # fmt: skip
+
+
+def _scale_error(table: Any) -> float:
+    """Return the relative error of the reference's fluxes: half of the variance of the frames' ratios to it."""
+    errors = np.asarray(table["flux_error"], np.float64)
+    errors = errors[np.isfinite(errors) & (errors > 0)]
+    return float(np.median(errors)) / math.sqrt(2) if errors.size else 0.0
 
 
 def similarity(dx: float, dy: float, rotation: float = 0.0, scale: float = 1.0) -> NDArray[np.float64]:
@@ -192,12 +202,18 @@ def model_stack(
 
 
 def noise_floor(
-    truth: NightTruth, frames: Sequence[FrameTruth], grid: Grid, shape: tuple[int, ...]
+    truth: NightTruth,
+    frames: Sequence[FrameTruth],
+    grid: Grid,
+    shape: tuple[int, ...],
+    *,
+    transparency: float | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
     """Return the variance of a plain mean of the frames over empty sky, and the number of good pixels in it.
 
     Shot noise of sky and dark current, read noise and rounding of each frame, divided by its response
-    squared; frames are placed on the stack to the nearest pixel. Zero where no frame has a good pixel.
+    squared; frames are placed on the stack to the nearest pixel. Zero where no frame has a good pixel. If the frames
+    are scaled to a ``transparency``, so is their noise.
     """
     response, dark = truth.plane("RESPONSE"), truth.plane("DARK")
     good = truth.plane("ILLUMINATED") & (truth.plane("BPM") == 0) & (response > 0.1)
@@ -211,7 +227,8 @@ def noise_floor(
         electrons = (dark + response * light) * np.float32(frame.exposure)
         scale = frame.time_scale
         corrected = np.float32(scale) * electrons + np.float32(scale**2 * frame.read_variance)
-        variance = np.where(good, corrected / squared, 0)
+        factor = 1.0 if transparency is None else transparency / frame.throughput
+        variance = np.where(good, np.float32(factor**2) * corrected / squared, 0)
         centre = frame.field_centre or (0.0, 0.0)
         here, there = _overlap(shape, good.shape, grid.origin[0] - centre[0], grid.origin[1] - centre[1])
         total[here] += variance[there]

@@ -56,6 +56,8 @@ class Recipe:
         What identifies the user's own steps, by point; empty without any.
     named
         Products that arguments of these steps name; they are part of what identifies the steps.
+    last_resort
+        Why it serves others only if nothing else does, whoever makes it; empty for a usual calibration.
     """
 
     kind: ProductKind
@@ -68,6 +70,7 @@ class Recipe:
     exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own_steps: Mapping[str, Any] = field(default_factory=dict)
     named: Sequence[NamedProduct] = ()
+    last_resort: str = ""
 
     @property
     def algorithm_version(self) -> str:
@@ -118,6 +121,8 @@ def provisional(recipe: Recipe, workspace: Workspace) -> str | None:
     The store itself derives what the product inherits from its calibrations.
     """
     calibrations = recipe.calibrations
+    if recipe.last_resort:
+        return recipe.last_resort
     reasons = [f"made without a {kind}" for kind in calibrations.missing]
     reasons += [f"made with a {kind} that the user named" for kind in calibrations.overridden]
     if workspace.as_of is not None:

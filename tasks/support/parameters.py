@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from imaging.astrometry.world_coordinates import AstrometryParameters
 from imaging.calibrations.compare import GateParameters
+from imaging.calibrations.sky_flat import SkyFlatParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
 from imaging.errors import NirflowError
@@ -36,6 +37,9 @@ class _Steps(BaseModel):
     check: CheckParameters = Field(default=CheckParameters(), description="what makes a frame unusable")
     groups: GroupParameters = Field(default=GroupParameters(), description="which frames belong together")
     prepare: PrepareParameters = Field(default=PrepareParameters(), description="ADU to electrons")
+    sky_flat: SkyFlatParameters = Field(
+        default=SkyFlatParameters(), title="Sky flat", description="master flat where no lamp flat exists"
+    )
     gate: GateParameters = Field(
         default=GateParameters(), description="new calibrations compared with certified ones"
     )
@@ -70,10 +74,10 @@ def _of(kinds: Iterable[Kind]) -> dict[str, tuple[Any, Any]]:
 
 
 def _in_order() -> dict[str, tuple[Any, Any]]:
-    """Return the fields of all steps: those that make calibrations come before the comparison of these."""
+    """Return the fields of all steps: those that make calibrations come before what follows from these."""
     fields: dict[str, tuple[Any, Any]] = {}
     for name, field in _Steps.model_fields.items():
-        if name == "gate":
+        if name == "sky_flat":
             fields |= _of(CALIBRATIONS)
         fields[name] = (field.annotation, field)
     of_stacks = {name: fields.pop(name) for name in ("astrometry", "photometry")}

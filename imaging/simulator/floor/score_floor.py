@@ -68,7 +68,7 @@ def score_floor(
     far = 1.5 if disturbances > 1 else 1.0
     enough = best.count >= max(1, math.ceil(0.7 * len(objects)))
     return [
-        *star_rows(stars, far),
+        *star_rows(stars, far, stack.scale_error if is_scaled(scales) else 0.0),
         *background_rows(stack, model, best.variance, usable & enough, far),
     ]
 
@@ -91,15 +91,31 @@ def scaled_lights(
     That is the reference's for all if their factors differ, so that the truth's scale follows the stack's reference.
     """
     own = np.array([f.throughput * f.exposure for f in frames])
-    factors = list((scales or {}).values())
-    if len(factors) < 2 or max(factors) - min(factors) < SAME_SCALE:
+    if not is_scaled(scales):
         return own
     home = truth.frame(reference)
     return np.full(len(frames), home.throughput * home.exposure)
 
 
-def star_rows(stars: StarFluxes, far: float = 1.0) -> list[ScoreRow]:
-    """Return the figures of the stars' fluxes; limits ``far`` times as far from the floor as usual."""
+def is_scaled(scales: Mapping[str, float] | None) -> bool:
+    """Return whether frames were scaled by their stars: their factors differ."""
+    factors = list((scales or {}).values())
+    return len(factors) > 1 and max(factors) - min(factors) >= SAME_SCALE
+
+
+def star_rows(stars: StarFluxes, far: float = 1.0, scale_error: float = 0.0) -> list[ScoreRow]:
+    """Return the figures of the stars' fluxes.
+
+    Parameters
+    ----------
+    stars
+        The fluxes.
+    far
+        How many times as far from the floor as usual the limits are.
+    scale_error
+        Relative error that all fluxes have in common, because frames were scaled to one of them by their stars; part of
+        the limit of the bias.
+    """
     b, f = stars.bright, stars.faint
     n = int(b.sum())
     ratio = stars.flux[b] / stars.true[b] - 1
@@ -111,7 +127,7 @@ def star_rows(stars: StarFluxes, far: float = 1.0) -> list[ScoreRow]:
     low, high = 1 - (1 - PULL[0]) * far, 1 + (PULL[1] - 1) * far
     faint = (stars.flux[f] - stars.true[f]) / stars.stated[f]
     faint_slack = 2 * SIGMA_ERROR / math.sqrt(max(len(faint), 1))
-    worst = max(BIAS * far, 200 * error) if n else BIAS
+    worst = max(BIAS * far, 200 * math.hypot(error, scale_error)) if n else BIAS
     saturated = stars.flux[stars.saturated] / stars.true[stars.saturated] - 1
     return [
         _row("stars", float(n), meaning="bright isolated stars on good pixels"),

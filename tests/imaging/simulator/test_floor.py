@@ -20,8 +20,14 @@ from imaging.simulator.floor.best_stack import (
     placed,
     point_source_weights,
 )
-from imaging.simulator.floor.score_floor import expected_scatter, of_frames, scaled_lights, score_floor
-from imaging.simulator.floor.star_fluxes import linear_limit
+from imaging.simulator.floor.score_floor import (
+    expected_scatter,
+    of_frames,
+    scaled_lights,
+    score_floor,
+    star_rows,
+)
+from imaging.simulator.floor.star_fluxes import StarFluxes, linear_limit
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.simulate import simulate_night
@@ -186,3 +192,19 @@ class Recorded(BaseModel):
 
     weights: dict[str, float]
     scales: dict[str, float]
+
+
+def test_fluxes_of_frames_scaled_by_stars_have_the_error_of_the_reference_in_common() -> None:
+    true = np.full(40, 1e5)
+    noise = np.full(40, 50.0)
+    errors = np.random.default_rng(3).normal(0, 50, 40)
+    stars = StarFluxes(
+        flux=1.006 * true + errors, true=true, floor=noise, stated=noise, saturated=np.zeros(40, bool)
+    )
+    alone, scaled = (
+        next(row for row in star_rows(stars, scale_error=error) if row.figure == "flux bias")
+        for error in (0.0, 0.004)
+    )
+    assert (alone.high, alone.ok) == (0.3, False)
+    assert scaled.high == pytest.approx(0.8, abs=0.01)
+    assert scaled.ok

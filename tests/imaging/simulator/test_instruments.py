@@ -22,6 +22,7 @@ from imaging.simulator.plans.any_table import plan_for
 from imaging.simulator.plans.known_plans import file_root, plan_of
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.star_field import make_sources, pixel_position
+from imaging.sky.choice import SkyParameters
 
 FEW = {"n_science": 3, "n_darks": 2, "n_short_darks": 2, "n_lamp_on": 2, "n_lamp_off": 2}
 KINDS = {"science": "object", "dark": "dark", "short_dark": "dark", "lamp_on": "flat", "lamp_off": "flat"}
@@ -69,6 +70,14 @@ def test_the_setup_is_in_the_headers(camera: str, mode: str, well: str) -> None:
         )
         if role == "science":
             assert facts.exposure_time == parameters.exposure_time
+
+
+@pytest.mark.parametrize(("camera", "step"), [("f6", 4.574), ("f14", 4.0), ("f32", 4.0)])
+def test_dithers_are_wider_than_the_wings_of_stars_at_every_pixel_scale(camera: str, step: float) -> None:
+    parameters = niri(setup=(f"camera={camera}",), size=512)
+    assert parameters.dither_step == pytest.approx(step, abs=1e-3)
+    assert parameters.dither_step > SkyParameters().least_distance
+    assert niri(setup=(f"camera={camera}",), size=512, dither=1.5).dither_step == 1.5
 
 
 def test_the_first_frame_of_each_set_is_recognised() -> None:
