@@ -80,6 +80,19 @@ def test_portions_change_no_pixel_and_short_groups_keep_their_planes(frames, wor
     assert len(small) == COUNT
 
 
+def test_a_portion_of_one_frame_is_flattened_like_the_others(frames, workspace, monkeypatch):
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] / SHAPE[0] - 0.5
+    for i, one in enumerate(frames.values()):
+        sci = planes(i)["sci"] + (300.0 * np.sin(i) * (x * x - y * y)).astype(np.float32)
+        write_planes(one.folder, planes(i) | {"sci": sci}, meta(one.key, one.metrics))
+    monkeypatch.setattr(sky_group, "PORTION", COUNT - 1)
+    names = tuple(frames)
+    done = subtract_group_sky.fn(
+        "W", frames, names, names, DETRENDING, SkyParameters(maximum=6), workspace, SkyMasks(frames=())
+    )
+    assert {one.metrics["surface_terms"] for one in done.frames} == {6}
+
+
 def test_released_planes_are_made_again_only_where_a_lost_portion_needs_them(frames, workspace, monkeypatch):
     monkeypatch.setattr(sky_group, "PORTION", 5)
     done = subtracted(frames, workspace.model_copy(update={"scratch_limit": 2**20}))
