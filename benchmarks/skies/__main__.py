@@ -29,6 +29,7 @@ COLUMNS: Final = (
     ("bias %", "flux bias", ".2f", "farthest"),
     ("pull", "pull", ".2f", "most"),
     ("faint/VAR", "faint / VAR", ".2f", "most"),
+    ("blank/VAR", "blank / VAR", ".2f", "most"),
     ("blocks e-", "blocks", ".2f", "most"),
     ("/floor", "blocks / floor", ".2f", "most"),
     ("background e-", "background", ".2f", "farthest"),
@@ -38,7 +39,7 @@ LIMITS: Final = (
     "Limits: scatter / floor <= 1.15, blocks / floor <= 1.3, pull and faint / VAR 0.95 to 1.08, bias <= 0.3 % or two "
     "standard errors, outliers <= 20 ppm, background of fields with few or very many stars <= 0.5 e-; several "
     "disturbances at once: 1.5 times as far from the floor. The statistical error of each figure's number of stars or "
-    "blocks is added to its limit."
+    "blocks is added to its limit: two standard errors, for pull and faint / VAR three."
 )
 
 

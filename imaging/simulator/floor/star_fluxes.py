@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +29,11 @@ FAINT_FROM: Final = 3.0
 BELOW_LIMIT: Final = 0.5
 #: A median's variance over a mean's, for many values.
 MEDIAN_COST: Final = math.pi / 2
+#: An aperture is empty if its stars have less light than this part of its noise.
+EMPTY: Final = 0.5
+_AREA: Final = math.pi * APERTURE**2
+#: Variance of an aperture's background over that of the sum of its pixels.
+_BACKGROUND_COST: Final = MEDIAN_COST * APERTURE**2 / (ANNULUS[1] ** 2 - ANNULUS[0] ** 2)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class StarFluxes:
         Brighter than `BELOW_LIMIT` under the linear limit of the sharpest frame.
     share
         These stars over all that the field has, saturated ones apart; NaN without any.
+    blank
+        Fluxes in apertures without stars over their noise by the product's VAR.
     """
 
     flux: NDArray[np.float64]
@@ -53,6 +60,7 @@ class StarFluxes:
     stated: NDArray[np.float64]
     saturated: NDArray[np.bool_]
     share: float = 1.0
+    blank: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def bright(self) -> NDArray[np.bool_]:
@@ -112,21 +120,45 @@ def star_fluxes(
     measured, linear = _inside(usable & covered, x, y), np.asarray(stars["flux"]) <= limit
     share = float(measured[linear].mean()) if linear.any() else math.nan
     stars, x, y, true = stars[measured], x[measured], y[measured], true[measured]
-    area = math.pi * APERTURE**2
-    ring = math.pi * (ANNULUS[1] ** 2 - ANNULUS[0] ** 2)
-    with_background = 1 + area * MEDIAN_COST / ring
-    sky = _sums(best.variance, x, y) * with_background
     var = np.where(usable, stack.var, 0).astype(np.float32)
-    outside = np.array([_annulus(var, *at).mean() for at in zip(x, y, strict=True)]).reshape(-1)
-    stated = _sums(var, x, y) + area**2 * MEDIAN_COST / ring * outside
+    sky = _sums(best.variance, x, y) * (1 + _BACKGROUND_COST)
+    excess, stated = _measured(residual, var, stack.noise_correlation, x, y)
+    empty = _empty_places(model, best, usable & covered)
     return StarFluxes(
-        flux=true + _sums(residual, x, y) - area * _ring_levels(residual, x, y),
+        flux=true + excess,
         true=true,
         floor=np.sqrt(sky + best.photons * np.maximum(true, 0)),
-        stated=stack.noise_correlation * np.sqrt(stated),
+        stated=stated,
         saturated=np.asarray(stars["flux"]) > limit,
         share=share,
+        blank=np.divide(*_measured(residual, var, stack.noise_correlation, *empty)),
     )
+
+
+def _measured(
+    residual: NDArray[np.float32], var: NDArray[np.float32], correlation: float, x: NDArray[np.float64],
+    y: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Return the light in apertures above that of their annuli, and its noise by the product's VAR."""
+    outside = np.array([_annulus(var, *at).mean() for at in zip(x, y, strict=True)]).reshape(-1)
+    stated = _sums(var, x, y) + _AREA * _BACKGROUND_COST * outside
+    flux = _sums(residual, x, y) - _AREA * _ring_levels(residual, x, y)
+    return flux, correlation * np.sqrt(stated)
+
+
+def _empty_places(
+    model: NDArray[np.float32], best: BestStack, usable: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the centres of apertures on a grid, with annuli side by side, whose stars have little light.
+
+    Between the pixels, as stars are.
+    """
+    rows, columns = (np.arange(ANNULUS[1], n, 2 * ANNULUS[1]) + 0.5 for n in model.shape)
+    x, y = (plane.ravel() for plane in np.meshgrid(columns, rows))
+    inside = _inside(usable, x, y)
+    x, y = x[inside], y[inside]
+    dark = _sums(model, x, y) < EMPTY * np.sqrt(_sums(best.variance, x, y))
+    return x[dark], y[dark]
 
 
 def light_in_aperture(truth: NightTruth, frames: Sequence[FrameTruth], lights: NDArray[np.float64]) -> float:

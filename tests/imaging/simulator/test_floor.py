@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from imaging.figures import flat_values
 from imaging.simulator.floor.best_stack import (
+    BestStack,
     best_stack,
     frame_variance,
     model_of,
@@ -21,13 +22,15 @@ from imaging.simulator.floor.best_stack import (
     point_source_weights,
 )
 from imaging.simulator.floor.score_floor import (
+    SIGMA_ERROR,
     expected_scatter,
     of_frames,
     scaled_lights,
     score_floor,
     star_rows,
 )
-from imaging.simulator.floor.star_fluxes import StarFluxes, linear_limit
+from imaging.simulator.floor.star_fluxes import StarFluxes, _empty_places, _measured, linear_limit
+from imaging.simulator.measure_stars import pairwise_sigma
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.simulator.simulate import simulate_night
@@ -96,6 +99,7 @@ def test_the_best_stack_is_at_the_floor(truth: NightTruth, best: StackProduct) -
     values = {row.figure: row.value for row in rows}
     assert values["stars"] > 20
     assert values["blocks / floor"] == pytest.approx(1.0, abs=0.35)
+    assert values["blank / VAR"] == pytest.approx(1.0, abs=0.3)
 
 
 def test_each_shortcoming_shows_in_its_figure(truth: NightTruth, best: StackProduct) -> None:
@@ -107,7 +111,8 @@ def test_each_shortcoming_shows_in_its_figure(truth: NightTruth, best: StackProd
     wavy = _figures(replace(best, sci=best.sci + 6 * uneven / uneven.std()), truth)
     assert wavy["blocks / floor"] > 2 * right["blocks / floor"]
     boastful = _figures(replace(best, var=best.var / 4), truth)
-    assert boastful["pull"] == pytest.approx(2 * right["pull"], rel=1e-3)
+    for figure in ("pull", "faint / VAR", "blank / VAR"):
+        assert boastful[figure] == pytest.approx(2 * right[figure], rel=1e-3)
     noisy = _figures(replace(best, sci=best.sci + 2 * rng.normal(size=SHAPE) * np.sqrt(best.var)), truth)
     assert noisy["scatter / floor"] > 1.4 * right["scatter / floor"]
 
@@ -208,3 +213,22 @@ def test_fluxes_of_frames_scaled_by_stars_have_the_error_of_the_reference_in_com
     assert (alone.high, alone.ok) == (0.3, False)
     assert scaled.high == pytest.approx(0.8, abs=0.01)
     assert scaled.ok
+
+
+def test_a_true_variance_gives_1_in_blank_apertures() -> None:
+    size, rng = 1000, np.random.default_rng(6)
+    model, var = np.zeros((size, size), np.float32), np.full((size, size), 25.0**2, np.float32)
+    good = np.ones((size, size), bool)
+    best = BestStack(var, np.full((size, size), 9, np.uint16), 0.1)
+    x, y = _empty_places(model, best, good)
+    assert len(x) > 200
+    assert max(x.max(), y.max()) < size - 30
+    pulls = []
+    for _ in range(4):
+        noise = rng.normal(0, 25.0, (size, size)).astype(np.float32)
+        pulls.append(np.divide(*_measured(noise, var, 1.0, x, y)))
+    assert pairwise_sigma(np.concatenate(pulls)) == pytest.approx(
+        1.0, abs=3 * SIGMA_ERROR / np.sqrt(4 * len(x))
+    )
+    model[500:, :] = 30.0
+    assert _empty_places(model, best, good)[1].max() < 500

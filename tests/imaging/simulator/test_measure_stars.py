@@ -98,3 +98,24 @@ def test_the_common_shift_is_found_among_strangers(shift: tuple[float, float]) -
 def test_no_shift_where_nothing_matches() -> None:
     assert m.common_shift(np.array([[900.0, 900.0]]), np.array([[0.0, 0.0]]), reach=50) is None
     assert m.common_shift(np.empty((0, 2)), np.array([[0.0, 0.0]]), reach=50) is None
+
+
+def test_the_sigma_from_pairs_is_true_and_scatters_less_than_that_from_the_median() -> None:
+    draws = np.random.default_rng(1).standard_normal((400, 130))
+    pairs, median = (np.array([of(row) for row in draws]) for of in (m.pairwise_sigma, m.robust_sigma))
+    assert pairs.mean() == pytest.approx(1.0, abs=0.012)
+    assert pairs.std() == pytest.approx(np.sqrt(0.5 / 0.82 / 130), rel=0.15)
+    assert median.std() > 1.35 * pairs.std()
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 11, 31])
+def test_the_sigma_of_few_values_is_about_true(n: int) -> None:
+    draws = np.random.default_rng(n).standard_normal((2000, n))
+    assert np.mean([m.pairwise_sigma(row) for row in draws]) == pytest.approx(1.0, abs=0.15 if n > 3 else 0.6)
+
+
+def test_outliers_hardly_change_the_sigma_from_pairs() -> None:
+    values = np.random.default_rng(2).standard_normal(200)
+    values[:20] = 1000.0
+    assert m.pairwise_sigma(values) < 1.4
+    assert np.isnan(m.pairwise_sigma(np.ones(1)))
