@@ -96,7 +96,6 @@ def subtracted(
                         threads=workspace.threads,
                         memory=workspace.memory,
                         known=known,
-                        serving=frozenset().union(*group.skies.values()),
                     )
                 break
             except FileNotFoundError:  # another group shares a frame, and released it meanwhile

@@ -66,19 +66,6 @@ def test_a_curved_sky_is_flat_afterwards_and_the_figures_say_what_was_removed(tm
     assert all(m.structure > 10 and m.surface_rms > 5 for m in metrics[1:3])
 
 
-def test_a_part_of_a_group_gets_what_the_whole_group_gives_it(tmp_path):
-    inputs = frames(tmp_path, np.random.default_rng(6), tilt=0.05)
-    whole, _ = subtracted(tmp_path / "whole", inputs)
-    names = [f.name for f in inputs]
-    last = {names[-1]: tuple(names[:-1])}
-    writers = {names[-1]: PlanesWriter(tmp_path / "last", {p: (t, (SIZE, SIZE)) for p, t in LAYOUT.items()})}
-    (metrics,) = subtract_sky(inputs, last, writers=writers, serving=names)
-    alone = Planes(writers[names[-1]].commit()).rows("sci")
-    # Its curvature is its own, not that of an object next to offset skies.
-    assert metrics.surface_terms == 6
-    np.testing.assert_array_equal(alone, whole[names[-1]].rows("sci"))
-
-
 def test_rows_are_removed_only_where_they_have_offsets(tmp_path):
     _, calm = subtracted(tmp_path / "calm", frames(tmp_path / "c", np.random.default_rng(2)), channels=32)
     assert not any(m.row_rms or m.channel_rms for m in calm)
