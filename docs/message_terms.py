@@ -193,7 +193,6 @@ TERMS: Final[dict[str, str]] = {
 ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("nirflow/commands/check.py", "image"): "file",
     ("imaging/registration/placement.py", "headers"): "the telescope's offsets",
-    ("tasks/support/parameters.py", "possible"): "the possible ones",
     ("imaging/io/assembly/parts.py", "key"): "detector.arrays.n",
     ("imaging/detrend/rows_in_place.py", "flat"): "file",
     ("flows/recipes/sky_flats.py", "min_frames"): "limit",
@@ -276,6 +275,9 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("imaging/own_steps/applying.py", "use"): "function with its arguments",
     ("imaging/own_steps/loading.py", "first"): "problem",
     ("imaging/own_steps/loading.py", "known"): "names of the arguments",
+    ("imaging/own_steps/loading.py", "limit"): "seconds",
+    ("imaging/own_steps/loading.py", "model"): "type",
+    ("imaging/instruments/reading.py", "what"): "type or missing facts",
     ("imaging/own_steps/loading.py", "shown"): "function",
     ("imaging/own_steps/registered.py", "found"): "number",
 }

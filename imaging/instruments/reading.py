@@ -38,7 +38,14 @@ def instrument_of(primary: Header, name: str) -> Instrument:
     """
     instrument = catalogue.by_header(primary)
     if instrument is None:
-        found = Keywords(primary, name).text("INSTRUME")
+        found = Keywords(primary, name).found("INSTRUME")
+        if found is None:
+            raise FrameError(
+                name, "keyword is missing", keyword="INSTRUME", found=found,
+                expected=" or ".join(repr(one) for one in catalogue.header_names()),
+                remedy="Leave the file out, or write a table of the instrument, with the keyword that has its name "
+                "(named_by): nirflow instruments new --from FILE.",
+            )  # fmt: skip
         raise FrameError(
             name, "the frame of an instrument that no table describes", keyword="INSTRUME", found=found,
             expected=" or ".join(repr(one) for one in catalogue.header_names()),

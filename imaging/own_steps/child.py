@@ -20,6 +20,7 @@ GIVEN: Final = "given"
 RETURNED: Final = "returned"
 READY: Final = b"ready\n"
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 #: Largest result: so many times what was given, and that much more for a header. Double precision is twice as large.
 _MOST_TIMES: Final = 8
 _SMALL: Final = 1 << 24
@@ -27,7 +28,9 @@ _SMALL: Final = 1 << 24
 
 def main(folder: Path, parent: int) -> None:
     """Call the step in ``folder``."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a step does not outlive its run
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a step does not outlive its run
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what it starts stays among its descendants, by which it is found
     if os.getppid() != parent:
         return
     ready = os.dup(1)

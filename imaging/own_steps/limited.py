@@ -84,11 +84,27 @@ def _run(step: LoadedStep, folder: Path, output: int) -> None:
     except subprocess.TimeoutExpired:
         raise UnfitResultError(f"{what} within {limit:g} s, and was ended") from None
     finally:
-        with suppress(ProcessLookupError):  # with the processes that it started
+        for pid in _descendants(process.pid):  # also those in a session of their own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _descendants(process: int) -> list[int]:
+    """Return the processes that a running process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parent = int((path / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.name))
+    found = children.get(process, [])
+    for one in found:
+        found += children.get(one, [])
+    return found
 
 
 def _result(folder: Path) -> tuple[Any, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from imaging.detrend.agreement import Agreement
 
 #: What the comparison leaves out, because it needs more than a frame and its calibrations.
-NOT_COMPARED = "Not compared: pixels flagged for persistence of earlier exposures; sky, alignment and stack."
+NOT_COMPARED = "Not compared: pixels flagged for persistence; steps of your own; sky, alignment and stack."
 
 
 def check(
@@ -50,7 +51,7 @@ def check(
     with open_store() as store:
         stacks = stacks_of(store, _product(store, image))
         made_of = [ingredients(store, stack) for stack in stacks]
-        chosen = [(one, raw) for one in made_of for raw in one.frames if not frame or _named(raw, frame)]
+        chosen = _once((one, raw) for one in made_of for raw in one.frames if not frame or _named(raw, frame))
         if not chosen:
             print_lines(f"No frame to compare: no stack in use was made of {image}, or none of its frames "
                         f"has the name given.", err=True)  # fmt: skip
@@ -100,6 +101,16 @@ def _product(store: Store, image: str) -> Product:
 
 def _named(raw: Frame, names: list[str]) -> bool:
     return any(name.removesuffix(".fits") == raw.name.removesuffix(".fits") for name in names)
+
+
+def _once(pairs: Iterable[tuple[Ingredients, Frame]]) -> list[tuple[Ingredients, Frame]]:
+    """Return frames with their stacks, without those that several stacks detrended in the same way."""
+    found: dict[tuple[str, str, str], tuple[Ingredients, Frame]] = {}
+    for made_of, raw in pairs:
+        steps = str([made_of.stack.parameters.get(step) for step in ("prepare", "detrend")])
+        applied = str(sorted(str(one.id) for one in made_of.calibrations.values()))
+        found.setdefault((raw.sha256, steps, applied), (made_of, raw))
+    return list(found.values())
 
 
 def _compared(store: Store, made_of: Ingredients, frame: Frame) -> list[Agreement] | str:

@@ -91,6 +91,21 @@ def test_a_frame_whose_file_is_gone_is_a_problem(reduced_lab: Lab, reduced: Run)
     assert found == f"{lost.name}: its file is no longer in {reduced_lab.folder}/none.fits, or has changed."
 
 
+def test_a_frame_that_stacks_detrended_alike_is_compared_once(reduced_lab: Lab, reduced: Run) -> None:
+    store = reduced_lab.store()
+    made_of = ingredients(store, store.get(reduced.product("image").uuid))
+    parameters = made_of.stack.parameters
+    same = parameters | {"steps": {"after_stack": ["pkg:f"]}}
+    other = parameters | {"detrend": parameters["detrend"] | {"cosmic_rays": "other"}}
+    stacks = [
+        dataclasses.replace(made_of, stack=made_of.stack.model_copy(update={"parameters": one}))
+        for one in (parameters, same, other)
+    ]
+    chosen = check._once((one, raw) for one in stacks for raw in one.frames)
+    n = len(made_of.frames)
+    assert [one.stack.parameters for one, _ in chosen] == [parameters] * n + [other] * n
+
+
 def test_what_has_no_frames_to_compare(nirflow: Any, reduced: Run, night: Any) -> None:
     assert nirflow(reduced.product("image").id, "--frame", "S1").exit_code == Exit.NOTHING
     raw = nirflow(reduced.product("image").inputs[0])

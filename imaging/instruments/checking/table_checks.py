@@ -54,7 +54,7 @@ def _fallbacks(table: Instrument) -> Iterator[tuple[Place, str]]:
         place: Place = ("facts", name, "default")
         number = isinstance(default, (int, float)) and not isinstance(default, bool)
         if not number or (kind == "count" and default != int(default)):
-            yield place, f"is {default!r}, expected a {'whole ' if kind == 'count' else ''}number"
+            yield place, f"is {default!r}, expected {'a whole number' if kind == 'count' else 'a number'}"
         elif fact.range is not None and not fact.range[0] <= float(default) <= fact.range[1]:
             yield place, f"is {default!r}, which is outside of the fact's own range"
 

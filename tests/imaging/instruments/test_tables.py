@@ -252,6 +252,12 @@ def test_quirks_that_cannot_be_found_are_named(tmp_path: Path) -> None:
         catalogue.quirks_of(catalogue.read_table(path))
 
 
+def test_a_frame_without_an_instrument_leads_to_a_table(mycam: None) -> None:
+    with pytest.raises(FrameError, match=r"INSTRUME = None, expected .*'MYCAM'") as caught:
+        read(INSTRUME=None)
+    assert "named_by" in caught.value.remedy
+
+
 def test_a_frame_of_another_instrument_is_found_whatever_names_it(mycam: None) -> None:
     def instrument(**cards: str) -> FactRead:
         named = {k: v for k, v in (CARDS | cards).items() if v}
