@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import io
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 from astropy.io import fits
@@ -38,6 +40,11 @@ SUFFIXES: Final = (
 LARGEST: Final = 2 * 1024**3
 _FORMATS: Final = "FITS, VOTable, ECSV or CSV"
 _GZIP: Final = b"\x1f\x8b"
+#: What astropy raises for files that are damaged or of another kind.
+_UNREADABLE: Final = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, MemoryError,
+    RecursionError, SyntaxError, NotImplementedError, Warning, fits.VerifyError, ExpatError, struct.error,
+)  # fmt: skip
 #: UCDs of the first version that some services still give.
 _OLD_UCDS: Final = {"POS_EQ_RA_MAIN": "pos.eq.ra;meta.main", "POS_EQ_DEC_MAIN": "pos.eq.dec;meta.main"}
 #: Texts of CSV that stand for a missing value.
@@ -130,6 +137,8 @@ def read_table_file(path: Path) -> TableFile:
     """
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise CatalogueError(str(path), "is not a file", remedy="Name a file, or a folder of tiles.")
         content = path.read_bytes() if size <= LARGEST else b""
     except OSError as error:
         raise CatalogueError(
@@ -157,7 +166,7 @@ def table_of(content: bytes, name: str) -> TableFile:
                 found = _ecsv(plain)
             else:
                 found = _csv(plain)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, UnicodeError, Warning) as error:
+    except _UNREADABLE as error:
         why = str(error).strip().splitlines()
         raise CatalogueError(
             name, f"is not a table of the format {_FORMATS}: {why[0] if why else type(error).__name__}",
