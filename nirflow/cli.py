@@ -19,7 +19,7 @@ from imaging.errors import NirflowError
 from imaging.machine import machine_error
 from imaging.printable import printable
 from nirflow import __version__
-from nirflow.commands import cal, check, instruments, page, parameters, server, service
+from nirflow.commands import cal, check, instruments, page, parameters, server, service, stars_of_field
 from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
 from nirflow.console.output import print_error, print_lines
@@ -120,6 +120,7 @@ app.command(rich_help_panel=_LOOK)(frames.inspect)
 app.command(rich_help_panel=_LOOK)(frames.select)
 app.command(rich_help_panel=_LOOK)(parameters.params)
 app.command(rich_help_panel=_LOOK)(check.check)
+app.command(rich_help_panel=_LOOK)(stars_of_field.catalogue)
 app.add_typer(instruments.app, name="instruments", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_RUN)(service.up)
 app.command(rich_help_panel=_RUN)(service.down)

@@ -186,6 +186,20 @@ def _parameters(settings: Sequence[str], steps: Sequence[str]) -> ReductionParam
     return ReductionParameters.model_validate({**changed, "steps": own, "catalogue": stars})
 
 
+def catalogue_parameters(settings: Sequence[str], source: str | None) -> CatalogueParameters:
+    """Return the catalogue of ``--set`` texts and of a source, over that of the settings.
+
+    Raises
+    ------
+    UsageError
+        If a text is wrong, or if there is no such file or folder.
+    """
+    given = [*settings, f"catalogue.source={source}"] if source is not None else settings
+    return _catalogue(
+        resolve(given, {"catalogue": CatalogueParameters}).get("catalogue", CatalogueParameters())
+    )
+
+
 def _catalogue(given: StepParameters) -> CatalogueParameters:
     """Return the catalogue as given, otherwise that of the settings, with the complete path of a file.
 

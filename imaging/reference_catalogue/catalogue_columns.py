@@ -22,6 +22,8 @@ _UNITS: Final[Mapping[str, str]] = {
     "major_error": "mas", "minor_error": "mas", "pm_ra": "mas/yr", "pm_dec": "mas/yr", "pm_ra_error": "mas/yr",
     "pm_dec_error": "mas/yr", **dict.fromkeys(BANDS, "mag"), **{f"{band}_error": "mag" for band in BANDS},
 }  # fmt: skip
+#: Units of magnitudes whose zero point is that of AB.
+_MAGNITUDES: Final = ("mag(AB)", "ABmag", "mag (AB)")
 #: The atoms of a UCD that a role has: all of these, and no others but those of `_NEUTRAL`.
 _UCDS: Final[Mapping[str, tuple[str, ...]]] = {
     "ra": ("pos.eq.ra",), "dec": ("pos.eq.dec",), "l": ("pos.galactic.lon",), "b": ("pos.galactic.lat",),
@@ -102,7 +104,7 @@ class Columns:
         if role in ("ra", "dec") and self.file.table[column].dtype.kind in "SUO":
             return self._angles(role, column, unit)
         numbers = self.file.numbers(column)
-        if wanted is None or not unit or unit == wanted:
+        if wanted is None or not unit or unit == wanted or (wanted == "mag" and unit in _MAGNITUDES):
             return numbers
         try:
             factor = units.Unit(unit).to(units.Unit(wanted))

@@ -30,6 +30,7 @@ Values = NDArray[np.float64]
 _MARGIN: Final = 300.0 / 3600.0
 #: Magnitudes outside these are marks for missing ones.
 _MAGNITUDES: Final = (-5.0, 40.0)
+_ASSUMED: Final = "the zero point of the magnitudes is not declared; Vega is assumed"
 #: Epoch from which the time of the proper motion is counted where none is known, Julian years.
 _UNKNOWN_EPOCH: Final = 2000.0
 
@@ -325,7 +326,7 @@ def _year_of(text: str) -> float:
 def _magnitudes(reading: _Reading) -> Iterator[tuple[Band, Magnitudes]]:
     columns, parameters, survey = reading.columns, reading.parameters, reading.survey
     flagged = excluded_magnitudes(columns)
-    zero: MagnitudeSystem = parameters.magnitude_system or (survey.magnitude_system if survey else "Vega")
+    usual: MagnitudeSystem = survey.magnitude_system if survey is not None else "Vega"
     passbands = survey.photometric_system if survey is not None else columns.file.title or "unknown"
     for band in BANDS:
         if band not in columns:
@@ -348,12 +349,17 @@ def _magnitudes(reading: _Reading) -> Iterator[tuple[Band, Magnitudes]]:
             if mask.any():
                 reading.dropped[reason] = int(mask.sum())
         usable = there & ~excluded & ~invalid
-        if parameters.magnitude_system is None and survey is None:
-            reading.notes.append(f"{band}: the zero point is not declared; Vega is assumed")
-        yield (
-            band,
-            Magnitudes(np.where(usable, value, np.nan), np.where(usable, error, np.nan), passbands, zero),
-        )
+        in_ab = "AB" in columns.found[band][1]
+        zero = parameters.magnitude_system or ("AB" if in_ab else usual)
+        if (
+            parameters.magnitude_system is None
+            and survey is None
+            and not in_ab
+            and _ASSUMED not in reading.notes
+        ):
+            reading.notes.append(_ASSUMED)
+        value, error = (np.where(usable, one, np.nan) for one in (value, error))
+        yield band, Magnitudes(value, error, passbands, zero)
 
 
 def _magnitude_errors(reading: _Reading, band: Band) -> Values | None:

@@ -316,3 +316,18 @@ def test_positions_in_single_precision_have_a_larger_error(tmp_path: Path) -> No
     # 63 deg in single precision: steps of 3.8e-6 deg
     np.testing.assert_allclose(found.position_error, np.hypot(1.0, 2.0**-18 * 3.6e6 / np.sqrt(12)), rtol=1e-6)
     assert any("single precision" in note for note in found.notes)
+
+
+def test_the_zero_point_is_that_of_the_unit_the_setting_or_vega() -> None:
+    ra, dec = star_positions(2)
+    columns = {
+        "ra": ("pos.eq.ra", "deg", ra), "dec": ("pos.eq.dec", "deg", dec),
+        "j": ("phot.mag;em.IR.J", "mag(AB)", [12.0] * 2), "j_err": ("stat.error;phot.mag;em.IR.J", "mag", [0.1] * 2),
+    }  # fmt: skip
+    assert read(votable(columns), position_error=50.0).in_band("J").magnitude_system == "AB"
+    found = read(plain(), position_error=50.0)
+    assert found.in_band("J").magnitude_system == "Vega"
+    assert any("Vega is assumed" in note for note in found.notes)
+    stated = read(plain(), position_error=50.0, magnitude_system="AB")
+    assert stated.in_band("J").magnitude_system == "AB"
+    assert not any("assumed" in note for note in stated.notes)
