@@ -30,6 +30,8 @@ def test_without_a_catalogue_it_gets_none() -> None:
 
 def test_a_catalogue_that_is_no_longer_named_is_missed() -> None:
     used = {"name": "2MASS", "identity": "0" * 64, "meaning": {}}
-    with pytest.raises(NotPossibleError, match="it was made with the catalogue 2MASS, and no catalogue is named") as at:
+    with pytest.raises(
+        NotPossibleError, match="it was made with the catalogue 2MASS, and no catalogue is named"
+    ) as at:
         own_parameters(stack(catalogue=used), ReductionParameters())
     assert "nirflow.toml" in at.value.remedy
