@@ -40,8 +40,8 @@ def score_astrometry(stack: StackProduct, truth: NightTruth, grid: Grid) -> Scor
     ny, nx = stack.sci.shape
     inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
     ra, dec = stack.wcs.all_pix2world(x[inside], y[inside], 0)
-    true = np.asarray(truth.sources["ra"])[inside], np.asarray(truth.sources["dec"])[inside]
-    off = project(ra, dec, FIELD) - project(*true, FIELD)
+    true = [np.asarray(truth.sources[axis])[inside] for axis in ("ra", "dec")]
+    off = project(ra, dec, FIELD) - project(true[0], true[1], FIELD)
     stated = stack.astrometry_error
     return ScoreRow(
         product="stack", figure="astrometry", unit="mas",
