@@ -96,6 +96,7 @@ def subtracted(
                         threads=workspace.threads,
                         memory=workspace.memory,
                         known=known,
+                        serving=set().union(*group.skies.values()),
                     )
                 break
             except FileNotFoundError:  # another group shares a frame, and released it meanwhile

@@ -259,7 +259,9 @@ def work_of(
     """
     roles = {role for role, _ in recorded}
     of = {role: tuple(frame for one, frame in usable if one == role) for role in roles}
-    empty = sorted(role for role in roles - {"sky"} if not of[role])
+    # An image needs none of its skies; a flat from the sky has nothing else.
+    needed = roles - {"sky"} or roles
+    empty = sorted(role for role in needed if not of[role])
     if empty or not roles:
         raise NotPossibleError(
             f"none of its frames is usable as {', '.join(empty)}" if roles else "its frames are not known",

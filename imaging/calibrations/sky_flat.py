@@ -258,6 +258,7 @@ def _with_sky(
             f"(sky_flat.min_frames). Their levels in electrons: {shown}.",
             remedy="Inspect the frames. Use a flat of a lamp, or continue without one: --allow-missing flat.",
         )
+    usual = float(np.median(levels[kept]))
     noise = math.sqrt((NoiseModel.of(stack.facts).floor + usual) / len(kept)) / usual
     if noise > parameters.highest_noise:
         raise GroupError(

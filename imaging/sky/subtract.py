@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -43,7 +43,7 @@ from imaging.sky.residual import Residual, measure_background
 from imaging.sky.starlight.frame_light import PlanesWithoutLight, give_back
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 5
+VERSION = 6
 
 _log = logging.getLogger(__name__)
 
@@ -165,6 +165,7 @@ def subtract_sky(
     threads: int | None = None,
     memory: int = DEFAULT_MEMORY,
     known: MutableMapping[str, Measured] | None = None,
+    serving: Collection[str] = (),
 ) -> list[SkyMetrics]:
     """Subtract the sky, measured in its sky frames, from each frame in ``selection``.
 
@@ -197,6 +198,9 @@ def subtract_sky(
         Threads, and bytes for all bands being processed. The result does not depend on them.
     known
         Passed from one portion of a group to the next (`imaging.sky.flatten.flatten`).
+    serving
+        Frames that are sky of any frame of the group, in this portion or another, in addition to those in
+        ``selection``: their own structure is removed.
 
     Returns
     -------
@@ -222,8 +226,9 @@ def subtract_sky(
     shape = _common_shape(frames)
     complete, frames = frames, [frame.without_light() for frame in frames]
     factor, shift = _to_common_level(frames, common, parameters)
+    as_sky = chosen.any(axis=0) | np.array([frame.name in serving for frame in frames])
     flattenings = flatten(
-        frames, np.asarray(chosen.any(axis=0)), parameters, channels=channels, period=period, threads=threads,
+        frames, np.asarray(as_sky), parameters, channels=channels, period=period, threads=threads,
         known=known,
     )  # fmt: skip
     medians = np.empty(0)

@@ -6,8 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flows.recipes.night_plan import NightPlan
 from flows.run.plan import plan_night
+from flows.run.remake_plan import NotPossibleError, work_of
 from imaging.frames.facts import FrameFacts
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import RawFrame
@@ -95,3 +98,12 @@ def test_no_mask_is_made_of_science_frames() -> None:
 def test_darks_are_planned_that_only_the_sky_flat_needs() -> None:
     darks = several("dark", 4, "dark", 900)
     assert [len(one.frames) for one in plan([*science(), *darks]).of("dark")] == [4]
+
+
+def test_it_is_made_again_from_its_usable_frames() -> None:
+    frames = science()
+    recorded = [("sky", frame.facts) for frame in frames]
+    again = work_of("flat", [("sky", frame) for frame in frames[1:]], recorded)
+    assert again == plan(frames[1:]).of("flat")[0]
+    with pytest.raises(NotPossibleError, match="none of its frames is usable as sky"):
+        work_of("flat", [], recorded)

@@ -44,8 +44,9 @@ def mirrored(offsets):
     return np.repeat(lines, SIZE // 2, axis=0)
 
 
-def subtracted(folder, inputs, parameters=None, **options):
+def subtracted(folder, inputs, parameters=None, only=(), **options):
     selection = {f.name: tuple(g.name for g in inputs if g is not f) for f in inputs}
+    selection = {name: selection[name] for name in only or selection}
     layout = {plane: (dtype, (SIZE, SIZE)) for plane, dtype in LAYOUT.items()}
     writers = {name: PlanesWriter(folder / name, layout) for name in selection}
     metrics = subtract_sky(inputs, selection, parameters, writers=writers, **options)
@@ -64,6 +65,18 @@ def test_a_curved_sky_is_flat_afterwards_and_the_figures_say_what_was_removed(tm
     assert unevenness(done) < 3.0 < 0.2 * unevenness(before)
     assert {m.surface_terms for m in metrics} == {6}
     assert all(m.structure > 10 and m.surface_rms > 5 for m in metrics[1:3])
+
+
+def test_the_last_frame_alone_is_as_flat_as_with_the_others(tmp_path):
+    """A portion of one frame: no frame of the portion has it as sky, but others of its group do."""
+    inputs = frames(tmp_path, np.random.default_rng(1), tilt=0.05)
+    last = inputs[-1].name
+    together, _ = subtracted(tmp_path / "all", inputs)
+    alone, (metrics,) = subtracted(tmp_path / "one", inputs, only=[last], serving={f.name for f in inputs})
+    assert metrics.surface_terms == 6
+    assert np.array_equal(alone[last].rows("sci"), together[last].rows("sci"))
+    _, (bare,) = subtracted(tmp_path / "object", inputs, only=[last])
+    assert bare.surface_terms == 3  # an object next to offset skies keeps its own structure
 
 
 def test_rows_are_removed_only_where_they_have_offsets(tmp_path):
