@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sep
@@ -26,6 +26,9 @@ from imaging.simulator.plans.field import FIELD
 from imaging.simulator.score_figures import read_planes
 from imaging.simulator.star_field import BRIGHT_ELECTRONS, field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
+
+#: Cards of a stack's photometry that are scored.
+PHOTOMETRY: Final = ("MAGZERO", "MAGZERR", "MAGZSRC", "MAGZN", "MAGLIM", "APRADIUS", "APCORR")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class StackProduct:
     scaled_by: str = "exposure"
     #: Error of the world coordinates along one axis as stated, mas; None for those of the telescope.
     astrometry_error: float | None = None
+    #: Cards of its photometry.
+    photometry: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_stack(path: Path) -> StackProduct:
@@ -79,6 +84,7 @@ def read_stack(path: Path) -> StackProduct:
     return StackProduct(
         sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by,
         None if stated is None else float(stated),
+        {name: cards[name] for name in PHOTOMETRY if name in cards},
     )  # fmt: skip
 
 
