@@ -23,7 +23,9 @@ def scored(off: tuple[float, float] = (0.0, 0.0), scale: float = 1.0, stated: fl
     parameters = NightParameters(size=SIZE)
     axes = parameters.axes
     middle = (SIZE - 1) / 2
-    one, other = (np.array(axes.on_sky(*step)) * axes.scale * scale / 3600 for step in ((1.0, 0.0), (0.0, 1.0)))
+    one, other = (
+        np.array(axes.on_sky(*step)) * axes.scale * scale / 3600 for step in ((1.0, 0.0), (0.0, 1.0))
+    )
     wcs = WCS({
         "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": middle + 1, "CRPIX2": middle + 1,
         "CRVAL1": FIELD[0] + off[0] / 3600 / np.cos(np.radians(FIELD[1])), "CRVAL2": FIELD[1] + off[1] / 3600,
