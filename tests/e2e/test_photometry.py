@@ -114,7 +114,9 @@ def test_magnitudes_are_those_of_the_catalogue(calibrated: Run) -> None:
 def test_the_maps_are_planes_of_the_product(calibrated: Run, field: NightTruth) -> None:
     header = cards(calibrated)
     with fits.open(calibrated.product("image").output) as hdus:
-        exposure, depth, dq = (hdus[name].data for name in ("EXPOSURE", "DEPTH", "DQ"))
+        exposure, depth, dq, var, objects = (
+            hdus[name].data for name in ("EXPOSURE", "DEPTH", "DQ", "VAR", "OBJMASK")
+        )
         assert (hdus["EXPOSURE"].header["BUNIT"], hdus["DEPTH"].header["BUNIT"]) == ("s", "mag")
         assert hdus["DEPTH"].header["CTYPE1"].startswith(("RA", "DEC"))
     one = field.science[0].exposure
@@ -124,9 +126,10 @@ def test_the_maps_are_planes_of_the_product(calibrated: Run, field: NightTruth) 
     assert np.isnan(depth[(dq & 16) > 0]).all()
     deepest = exposure == exposure.max()
     assert np.nanmedian(depth[deepest]) == pytest.approx(header["MAGLIM"], abs=0.1)
-    shallow = exposure == one
-    assert shallow.sum() > 100
-    assert np.nanmedian(depth[shallow]) == pytest.approx(header["MAGLIM"] - 2.5 * math.log10(2), abs=0.2)
+    empty = np.isfinite(depth) & (objects == 0)
+    constant = depth[empty] + 1.25 * np.log10(var[empty])
+    assert np.ptp(constant) < 1e-3
+    assert np.median(depth[empty]) == pytest.approx(header["MAGLIM"], abs=0.01)
 
 
 def test_another_catalogue_makes_another_stack(lab: Lab, nominal: Run, calibrated: Run) -> None:
