@@ -28,6 +28,8 @@ _ERROR, _DEPTH, _MISSING, _VARIABLE, _WRONG = 0.03, 20.0, 0.1, 0.03, 6.0
 RADII: Final = (2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0)
 #: True signal to noise of the stars whose scatter gives the depth.
 _FAINT: Final = (2.0, 12.0)
+#: Share of the stars that are there for it, and the noise of their aperture in that of a pixel of the stack.
+_FAINT_SHARE, _PIXELS = 0.4, 12.6
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,15 @@ class Realisation:
 
 
 def grid_stars(scene: Scene, rng: np.random.Generator) -> Stars:
-    """Return isolated stars with equal numbers at all magnitudes."""
+    """Return isolated stars: some near the limit, the others with equal numbers at all magnitudes."""
     places = np.arange(1.5 * _SPACING, scene.size - 1.2 * _SPACING, _SPACING)
     x, y = (axis.ravel() + rng.uniform(-_JITTER, _JITTER, axis.size) for axis in np.meshgrid(places, places))
-    low, high = np.log(FLUXES)
-    return Stars(x, y, np.exp(rng.uniform(low, high, len(x))))
+    noise = _PIXELS * math.sqrt(scene.frame_variance / scene.frames)
+    (low, high), (faint, limit) = np.log(FLUXES), np.log(np.array(_FAINT) * noise)
+    few = rng.random(len(x)) < _FAINT_SHARE
+    return Stars(
+        x, y, np.exp(np.where(few, rng.uniform(faint, limit, len(x)), rng.uniform(low, high, len(x))))
+    )
 
 
 def listed(stars: Stars, rng: np.random.Generator) -> StandardStars:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 #: Values further from the fit than this many of their standard deviations do not count.
 CLIP: Final = 3.0
-#: Share of normal values within the limit, and their mean square in units of the variance without a limit.
+#: Share of normal values within the limit, and their second moment in units of the variance without a limit.
 _KEPT: Final = math.erf(CLIP / math.sqrt(2.0))
 _SECOND_MOMENT: Final = _KEPT - 2.0 * CLIP * math.exp(-0.5 * CLIP**2) / math.sqrt(2.0 * math.pi)
+#: Mean square of values within the limit over that of all.
+CLIPPED: Final = _SECOND_MOMENT / _KEPT
 _ROUNDS: Final = 50
 #: Relative change of the scatter at which the fit ends.
 _CONVERGED: Final = 1e-4
@@ -73,8 +75,8 @@ def robust_fit(
     Clipping at k sigma leaves a share p of normal values with the second moment m = p - 2 k phi(k). A mean of
     them, an M-estimator with psi(x) = x within the limit, has the variance 1 / m of that of all values, not 1 / p
     (Huber & Ronchetti 2009, Robust Statistics, section 3.2); the covariance contains that. The scatter itself is
-    uncertain: with f degrees of freedom, deviations over their estimated errors follow Student's distribution, of which
-    the variance f / (f - 2) is in the covariance as well.
+    uncertain: with f degrees of freedom, deviations over errors that are estimated follow Student's distribution, of
+    which the variance f / (f - 2) is in the covariance as well, for the share of the variance that is the scatter's.
 
     Parameters
     ----------
@@ -118,8 +120,10 @@ def robust_fit(
             break
         kept = now
     freedom = int(kept.sum()) - len(solution) + 1
-    unknown = freedom / (freedom - 2.0) if freedom > 2 else _FEW
-    covariance = np.asarray(np.linalg.pinv(information) * (_KEPT / _SECOND_MOMENT * unknown), np.float64)
+    student = freedom / (freedom - 2.0) if freedom > 2 else _FEW
+    estimated = float(np.median(scatter**2 / (squares[kept] + scatter**2)))
+    unknown = 1.0 + (student - 1.0) * estimated
+    covariance = np.asarray(np.linalg.pinv(information) * (unknown / CLIPPED), np.float64)
     return RobustFit(solution, covariance, scatter, kept)
 
 
@@ -150,7 +154,7 @@ def _scatter(residuals: NDArray[np.float64], squares: NDArray[np.float64], free:
     free
         Degrees of freedom.
     """
-    expected = free * _SECOND_MOMENT / _KEPT
+    expected = free * CLIPPED
     if (residuals / squares).sum() <= expected:
         return 0.0
     low, high = 0.0, float(residuals.sum()) / expected

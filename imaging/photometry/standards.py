@@ -101,7 +101,7 @@ def standards_of(
 
 
 def _colour(catalogue: ReferenceCatalogue, parameters: PhotometryParameters) -> tuple[Any, str]:
-    """Return the colours of the stars, in the catalogue's own system, and why there are none."""
+    """Return the colours of the stars, in the catalogue's own system, and why they are missing."""
     if not parameters.colour:
         return None, ""
     blue, red = parameters.colour.split("-", 1)

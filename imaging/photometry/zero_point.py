@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.photometry.robust_fit import robust_fit
+from imaging.photometry.robust_fit import CLIPPED, robust_fit
 
 #: Scatter of the stars of a catalogue beyond their stated errors that is expected, mag.
 USUAL_SCATTER: Final = 0.02
@@ -102,7 +102,7 @@ def fit_zero_point(
     model = np.full(len(values), fit.value) if design is None else design @ fit.values
     squares = (values - model)[fit.kept] ** 2
     free = (fit.number - len(fit.values)) / fit.number
-    scatter = math.sqrt(float((weights * squares).sum() / weights.sum()) / free)
+    scatter = math.sqrt(float((weights * squares).sum() / weights.sum()) / (free * CLIPPED))
     return ZeroPoint(fit.value, fit.error, scatter, fit.number, int(usable.sum()) - fit.number, *term)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from imaging.pixels.dq import UNUSABLE
 from imaging.simulator import measure_stars as measure
+from imaging.simulator.reference.score_photometry import score_photometry
 from imaging.simulator.score_astrometry import score_astrometry
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import (
@@ -75,6 +76,8 @@ def score_stack(
     if stack.mappings:
         rows.append(score_registration(truth, stack.mappings, stack.reference))
     rows.append(score_astrometry(stack, truth, grid))
+    throughput = float(np.mean([f.throughput for f in frames])) if transparency is None else transparency
+    rows += score_photometry(stack, truth, floor, throughput)
     rows += score_stars(
         background, model, floor, truth, frames, grid, usable=measured(stack) & (count > 0),
         scale_error=stack.scale_error,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import sep
@@ -26,6 +26,9 @@ from imaging.simulator.plans.field import FIELD
 from imaging.simulator.score_figures import read_planes
 from imaging.simulator.star_field import BRIGHT_ELECTRONS, field_offsets, render_at
 from imaging.simulator.truth import FrameTruth, NightTruth
+
+#: Cards of a stack's photometry that are scored.
+PHOTOMETRY: Final = ("MAGZERO", "MAGZERR", "MAGZSRC", "MAGZN", "MAGLIM", "APRADIUS", "APCORR")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class StackProduct:
     astrometry_error: float | None = None
     #: Relative error of the stars' fluxes in the reference, which determine the scale of the stack; 0 if they do not.
     scale_error: float = 0.0
+    #: Cards of its photometry.
+    photometry: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_stack(path: Path) -> StackProduct:
@@ -82,6 +87,7 @@ def read_stack(path: Path) -> StackProduct:
         sci, var, dq, WCS(header).celestial, reference, correlation, mappings, scaled_by,
         astrometry_error=None if stated is None else float(stated),
         scale_error=_scale_error(table[used]) if scaled_by == "stars" else 0.0,
+        photometry={name: cards[name] for name in PHOTOMETRY if name in cards},
     )  # fmt: skip
 
 

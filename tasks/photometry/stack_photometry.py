@@ -167,7 +167,7 @@ def _exposure(metrics: StackMetrics, frame: FrameFacts, facts: Mapping[str, Fram
 def _nominal(
     frame: FrameFacts, exposure: float, parameters: PhotometryParameters
 ) -> tuple[float | None, str]:
-    """Return the zero point from the table of the instrument, and why there is none."""
+    """Return the zero point from the table of the instrument, and why it is missing."""
     table = frame.table
     value = table.zero_point(frame.values)
     if value is None:

@@ -43,7 +43,7 @@ class FieldCatalogue(NamedTuple):
         The part of the recipe; None if no catalogue was requested. A stack without the catalogue that was requested
         is another product, with a warning, and is made again when the catalogue can be used.
     problem
-        Why it cannot be used; empty if none was requested.
+        Why it is missing; empty if none was requested.
     """
 
     catalogue: ReferenceCatalogue | None = None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from imaging.pixels.dq import DQ
 from imaging.sources.detect import Detection, DetectParameters, detect
 from imaging.sources.measure import FWHM_PER_SIGMA
-from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.sources.objcat import COLUMNS, SourceLight, object_catalogue
 
 NOISE = 2.0
 SKY = 300.0
@@ -183,3 +183,26 @@ def test_names_differ_by_more_than_capitals_and_units_are_those_of_fits() -> Non
     for column in COLUMNS:
         Unit(column.unit, format="fits")
         assert column.meaning
+
+
+def test_all_light_of_the_sources_has_the_zero_point_and_the_catalogues_magnitudes() -> None:
+    plane = gaussians()
+    flags = np.zeros(plane.shape, np.uint16)
+    found = detect(plane, flags)
+    n = len(found.catalogue)
+    flux = np.linspace(2e4, 1e4, n)
+    flux[-1] = -1.0
+    reference, magnitude = np.zeros(n, np.intp), np.full(n, np.nan)
+    reference[:2], magnitude[0] = (7, 9), 15.5
+    light = SourceLight(flux, np.full(n, 100.0), 31.0, reference, magnitude, np.full(n, 0.03))
+    rows = object_catalogue(plane, flags, found, CELESTIAL, 2.0, light)
+    assert rows["FLUX_AUTO"] == pytest.approx(flux)
+    assert rows["flux"] == pytest.approx(found.catalogue["flux"])
+    assert rows["MAG_AUTO"][:-1] == pytest.approx(31.0 - 2.5 * np.log10(flux[:-1]), abs=1e-5)
+    assert rows["MAG_AUTO"][-1] == 99.0
+    assert rows["MAGERR_AUTO"][0] == pytest.approx(1.0857 * 100 / 2e4, rel=1e-3)
+    # The second star has no magnitude there.
+    assert list(rows["REF_NUMBER"][:3]) == [7, -999, -999]
+    assert rows["REF_MAG"][0] == pytest.approx(15.5)
+    assert rows["REF_MAG_ERR"][0] == pytest.approx(0.03)
+    assert (rows["REF_MAG"][1:] == -999).all()

@@ -10,7 +10,7 @@ import pytest
 from catalogue_files import CENTRE, twomass
 
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
-from tasks.photometry.field_catalogue import NO_CATALOGUE, field_catalogue
+from tasks.reference_catalogue.field_catalogue import NO_CATALOGUE, field_catalogue
 from tasks.support.references import RawFrame
 from tasks.support.workspace import Workspace
 
