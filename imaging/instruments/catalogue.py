@@ -171,10 +171,14 @@ def identity(name: str) -> str | None:
     table = next((one for one in tables() if one.instrument.name == name), None)
     if table is None or table.origin == OWN:
         return None
-    content = table.instrument.model_dump_json(
-        include={"bands", "detector", "facts", "offsets", "quirks", "zero_points"}
-    )
-    return hashlib.sha256(content.encode() + _source(quirks_of(table.instrument))).hexdigest()
+    instrument = table.instrument
+    content = instrument.model_dump_json(include={"detector", "facts", "offsets", "quirks"})
+    # A table without them keeps the identity that it had before they were used.
+    if instrument.zero_points:
+        content += instrument.model_dump_json(include={"zero_points"})
+    if any(band.standard for band in instrument.bands.values()):
+        content += instrument.model_dump_json(include={"bands"})
+    return hashlib.sha256(content.encode() + _source(quirks_of(instrument))).hexdigest()
 
 
 def largest_detector() -> int:

@@ -87,7 +87,7 @@ def test_history_holds_every_parameter(reduced: Run, kind: str) -> None:
         assert json.loads(str(row[1])) == defaults[str(row[0])]
     steps = [str(row[0]) for row in table]
     if kind == "image":
-        assert steps == ["prepare", "detrend", "sky", "detect", "align", "resample", "stack"]
+        assert steps == ["prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry"]
     else:
         assert steps == [kind]
 
