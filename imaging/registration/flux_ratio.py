@@ -24,8 +24,10 @@ _SNR: Final = 30.0
 _NEIGHBOURS: Final = 0.05
 #: Relative error of the neighbours' light.
 _UNCERTAIN: Final = 0.3
-#: Stars that a line needs; fewer give the median of their ratios.
+#: Fewest stars without neighbours that are used alone, and that a line keeps.
 _FEWEST: Final = 6
+#: Stars that a line needs; fewer give the median of their ratios: they hardly separate ratio and offset.
+_LINE: Final = 10
 #: Stars used besides those that place the frames.
 _MORE: Final = 300
 #: Scatter of ratios that no noise explains: flat field, neighbours; relative.
@@ -124,7 +126,7 @@ def flux_ratio(stars: NDArray[np.void], others: NDArray[np.void]) -> FluxRatio:
     n = len(ratio)
     if n < 3 or not first > 0:
         return FluxRatio(first, None, n)
-    if n < _FEWEST:
+    if n < _LINE:
         spread = _MAD_TO_SIGMA * float(np.median(np.abs(ratio / first - 1)))
         return FluxRatio(first, 1.25 * max(spread, _INTRINSIC) / math.sqrt(n), n)
     return _line(stars, others, first)

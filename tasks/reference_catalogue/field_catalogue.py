@@ -13,11 +13,8 @@ from imaging.errors import CatalogueError
 from imaging.frames.facts import FrameFacts
 from imaging.frames.pointing import mean_position, pointing, separation
 from imaging.parameters import StepParameters
-from imaging.reference_catalogue.at_epoch import julian_year
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
-from imaging.reference_catalogue.interpret import Region
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
-from tasks.reference_catalogue.find_catalogue import find_catalogue
 from tasks.support.workspace import Workspace
 
 #: Stars this far outside the frames count, too: their headers may point elsewhere, arcsec.
@@ -75,6 +72,11 @@ def field_catalogue(
         return NO_CATALOGUE
     meaning = parameters.interpretation()
     unused = UsedCatalogue(name=str(parameters.source), identity="", meaning=meaning)
+    # Late: what reads catalogues is slow to import.
+    from imaging.reference_catalogue.at_epoch import julian_year
+    from imaging.reference_catalogue.interpret import Region
+    from tasks.reference_catalogue.find_catalogue import find_catalogue
+
     places = [place for place in map(pointing, frames) if place is not None]
     centre = mean_position(places)
     if centre is None:

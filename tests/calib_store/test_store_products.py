@@ -335,7 +335,7 @@ def test_all_tables_are_known() -> None:
     assert set(metadata.tables) == {
         "frames", "frame_headers", "frame_files", "frame_history", "rule_sets", "rule_changes",
         "configurations", "products", "serves", "inputs", "status_history", "decisions",
-        "runs", "variants", "tier_changes", "proposals", "bright_pixels",
+        "runs", "variants", "tier_changes", "proposals", "bright_pixels", "catalogue_answers",
     }  # fmt: skip
 
 

@@ -75,7 +75,13 @@ def test_figure(score: NightScore, product: str, figure: str, low: float | None,
 
 def test_no_limit_is_overlooked(score: NightScore) -> None:
     judged = {(r.product, r.figure, r.low, r.high) for r in score.rows if r.ok is not None}
-    assert judged == set(LIMITS)
+    # The error of the reference's fluxes, here of few stars, is allowed for.
+    scale = next(r for r in score.rows if r.figure == "flux scale")
+    assert 0.99 < scale.low <= 0.995
+    assert 1.005 <= scale.high < 1.01
+    assert judged - {("stack", scale.figure, scale.low, scale.high)} == set(LIMITS) - {
+        ("stack", "flux scale", 0.995, 1.005)
+    }
 
 
 def test_the_pedestal_is_the_true_one(run: Run, truth: NightTruth) -> None:

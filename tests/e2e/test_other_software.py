@@ -87,6 +87,7 @@ def test_every_recipe_is_tried() -> None:
         with_("import ccdproc"),
         with_("photutils"),
         with_("reproject"),
+        with_("MAGZERO"),
     ]
     assert sorted([*tried, with_("checksum=True")]) == sorted(recipes())
 
@@ -95,6 +96,15 @@ def test_read_ccd_opens_the_stack(folder: Path) -> None:
     ccd = run(with_("ccd = read_ccd"))["ccd"]
     assert (ccd.unit, ccd.uncertainty.uncertainty_type, ccd.wcs.celestial.naxis) == (u.electron, "var", 2)
     assert ccd.meta["OBSTYPE"] == "OBJECT"
+
+
+def test_magnitudes_follow_from_fluxes_and_the_zero_point(folder: Path) -> None:
+    found = run(with_("MAGZERO"))
+    sources, magnitude, error = found["sources"], found["magnitude"], found["error"]
+    measured = np.isfinite(sources["MAG_AUTO"])
+    assert measured.sum() > 5
+    np.testing.assert_allclose(magnitude[measured], sources["MAG_AUTO"][measured], atol=1e-4)
+    assert (error[measured] >= found["cards"]["MAGZERR"]).all()
 
 
 def test_ccddata_reads_the_products(folder: Path) -> None:

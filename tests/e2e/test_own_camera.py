@@ -99,9 +99,13 @@ def test_the_stars_are_those_of_the_same_pixels(
 ) -> None:
     ours, theirs = stars_of(request.getfixturevalue(camera)), stars_of(reduced)
     bright = theirs[:, 2] > 0.02 * theirs[0, 2]
-    np.testing.assert_allclose(ours[bright, :2], theirs[bright, :2], atol=0.02)
+    # Frames of another noise may have another reference, and so another origin and transparency.
+    moved = ours[bright, :2] - theirs[bright, :2]
+    np.testing.assert_allclose(moved, np.broadcast_to(np.median(moved, axis=0), moved.shape), atol=0.02)
     # The night's detector is not linear, which the tables of these cameras do not correct.
-    np.testing.assert_allclose(ours[bright, 2], theirs[bright, 2], rtol=0.03)
+    ratio = ours[bright, 2] / theirs[bright, 2]
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.07)
+    np.testing.assert_allclose(ratio, np.median(ratio), rtol=0.03)
 
 
 def test_a_compressed_frame_is_examined_by_its_headers_like_the_plain_one(

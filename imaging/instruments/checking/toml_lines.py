@@ -72,7 +72,10 @@ class _Scanner:
         place: Place = ()
         *parents, last = self._key()
         for part in parents:
-            place = self._entered((*place, part))
+            place = (*place, part)
+            if place not in self._found:  # a table that only its parts name
+                self._note(place, start)
+            place = self._entered(place)
         place = (*place, last)
         self._at += 2 if several else 1
         if several:

@@ -83,8 +83,7 @@ def test_processes_that_migrate_at_once(postgres_address, python) -> None:
     url = _empty(postgres_address, "empty_for_four")
     script = """
         import sys
-        from calib_store.tables.services.catalogue_answers import Question
-from calib_store.tables.database import Database
+        from calib_store.tables.database import Database
         from calib_store.migrations import migrate
         migrate(Database(sys.argv[1]).engine)
     """

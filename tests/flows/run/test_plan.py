@@ -214,7 +214,7 @@ def test_a_band_without_frames_is_reported() -> None:
 def test_a_mask_that_cannot_be_made_is_reported_if_requested() -> None:
     made = plan(short_darks(), only=("bpm",))
     assert made.of("bpm") == ()
-    assert any(o.name == "bad pixel mask" and "lamp-offs" in o.reason for o in made.left_out)
+    assert any(o.name == "bad pixel mask" and "no lamp flats" in o.reason for o in made.left_out)
 
 
 def test_a_mask_serves_flats_whose_exposure_times_are_nominally_equal(
