@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -306,6 +307,7 @@ def test_worker_and_run_killed_together_are_found_by_their_silence(service: Serv
     run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.31}})
     service.running(run)
     (process,) = service.flow_processes()
+    os.kill(process, signal.SIGSTOP)  # or it may end while the worker is killed
     kill(service.pid("worker"))
     kill(process)
     ended = service.ended(run)
