@@ -285,9 +285,7 @@ def build_stack(
             object_mask=sources.object_mask,
             maps=calibrated.planes,
             tables={
-                "OBJCAT": source_table(
-                    result, sources, header, parameters.detect.aperture, calibrated.photometry
-                ),
+                "OBJCAT": source_table(result, sources, header, parameters.detect.aperture, calibrated.light),
                 "ALIGNMENT": alignment_table(alignment.entries, catalogues, sky, metrics, calibrated.frames),
             },
             combined=names,

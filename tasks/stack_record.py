@@ -10,13 +10,12 @@ import numpy as np
 
 from imaging.header import Header
 from imaging.listed import counted
-from imaging.photometry.magnitudes import Photometry
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
 from imaging.registration.entries import AlignEntry
 from imaging.sources.detect import Detection
-from imaging.sources.objcat import COLUMNS, object_catalogue
+from imaging.sources.objcat import COLUMNS, SourceLight, object_catalogue
 from imaging.stack.inputs import StackInput
 from imaging.stack.stack import StackMetrics, StackResult
 from tasks.sky import Persisting, SkyPass
@@ -154,10 +153,10 @@ def _persistence_row(frame: Persisting | None) -> tuple[int, float, float]:
 
 
 def source_table(
-    result: StackResult, sources: Detection, header: Header, aperture: float, photometry: Photometry
+    result: StackResult, sources: Detection, header: Header, aperture: float, light: SourceLight
 ) -> Table:
     """Return OBJCAT of a stack."""
-    rows = object_catalogue(result.sci, result.dq, sources, header, aperture, photometry.light())
+    rows = object_catalogue(result.sci, result.dq, sources, header, aperture, light)
     units = {column.name: column.unit for column in COLUMNS if column.unit}
     return Table(rows, units, {column.name: column.meaning for column in COLUMNS})
 

@@ -274,13 +274,13 @@ def measure_photometry(
     warnings = _warnings(noise, correction)
     standards, pairs = None, np.full(len(sources), -1, np.intp)
     if reference is not None:
+        bright = np.flatnonzero(sources["snr"] > _FAINTEST)
         matched = match_positions(
-            positions[sources["snr"] > _FAINTEST],
+            positions[bright],
             np.column_stack([reference.x, reference.y]),
             search=parameters.search / pixel_scale,
             radius=parameters.match_radius / pixel_scale,
         )
-        bright = np.flatnonzero(sources["snr"] > _FAINTEST)
         pairs[bright[matched.sources]] = matched.reference
         usable = (sources["flags"] & _REJECTED == 0) & (pairs >= 0)
         usable &= MAGNITUDES * error < parameters.star_error * flux

@@ -13,12 +13,7 @@ from imaging.frames.facts import FrameFacts
 from imaging.header import Header
 from imaging.photometry.depth import depth_map, sky_brightness
 from imaging.photometry.magnitude_systems import USUAL_PASSBANDS, conversion, nominal_zero_point
-from imaging.photometry.magnitudes import (
-    Photometry,
-    PhotometryParameters,
-    StandardStars,
-    measure_photometry,
-)
+from imaging.photometry.magnitudes import PhotometryParameters, StandardStars, measure_photometry
 from imaging.photometry.standards import standards_of
 from imaging.photometry.zero_point import frame_zero_points
 from imaging.pixels.dq import DQ
@@ -26,6 +21,7 @@ from imaging.products.product_tables import Plane
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
 from imaging.registration.entries import AlignEntry
 from imaging.sources.detect import Detection
+from imaging.sources.objcat import SourceLight
 from imaging.stack.stack import StackMetrics, StackParameters, StackResult
 
 
@@ -35,8 +31,8 @@ class CalibratedStack:
 
     Attributes
     ----------
-    photometry
-        That of its sources.
+    light
+        All light of its sources; what it was measured in, of the size of the stack, is not kept.
     figures
         Those of `imaging.photometry.magnitudes.PhotometryMetrics`.
     frames
@@ -47,7 +43,7 @@ class CalibratedStack:
         What is missing, and why.
     """
 
-    photometry: Photometry
+    light: SourceLight
     figures: Mapping[str, float | int | str | None]
     frames: Mapping[str, tuple[float, float]]
     planes: Mapping[str, Plane] = field(default_factory=dict)
@@ -134,7 +130,7 @@ def calibrate_stack(
         else:
             warnings.append("no map of the depth: the zero point is unknown")
     return CalibratedStack(
-        found,
+        found.light(),
         found.figures(parameters.system) | {"sky_brightness": float(np.median(known)) if known else None},
         frames,
         planes,

@@ -59,14 +59,12 @@ def field_catalogue(
 
     Parameters
     ----------
-    workspace
-        The run's, for its store and ``as_of``.
     frames
         Facts of the frames of one field.
     parameters
         The catalogue.
     workspace
-        The run's: the store keeps the answers of services.
+        The run's, for ``as_of`` and its store, which keeps the answers of services.
     """
     if not parameters.wanted:
         return NO_CATALOGUE
