@@ -40,7 +40,7 @@ def main(folder: Path, parent: int) -> None:
 
     with (folder / GIVEN).open("rb") as file:
         use, values, ccd = pickle.load(file)
-        given = file.tell()
+        sent = file.tell()
     function = load(use).function
     os.write(ready, READY)
     wcs = None if ccd.wcs is None else ccd.wcs.deepcopy()
@@ -57,7 +57,7 @@ def main(folder: Path, parent: int) -> None:
     except Exception as error:  # noqa: BLE001 - pickling calls code of the object
         text = f"what it returned cannot be passed between processes: {type(error).__name__}: {error}"
         content = pickle.dumps((None, False, text, traceback.format_exc()))
-    if len(content) > (most := _MOST_TIMES * given + _SMALL):
+    if len(content) > (most := _MOST_TIMES * sent + _SMALL):
         text = f"it returned {len(content)} bytes, more than the {most} that a frame may have"
         content = pickle.dumps((None, False, text, ""))
     aside.write_bytes(content)
