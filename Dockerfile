@@ -1,4 +1,5 @@
-FROM python:3.11.15-slim-trixie AS build
+ARG PYTHON=python:3.11.15-slim-trixie
+FROM ${PYTHON} AS build
 WORKDIR /source
 RUN python -m venv --without-pip /opt/nirflow
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -11,7 +12,7 @@ COPY tasks tasks
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/nirflow/bin/python --disable-pip-version-check install --constraint constraints.txt '.[s3,dask,catalogues]'
 
-FROM python:3.11.15-slim-trixie
+FROM ${PYTHON}
 LABEL org.opencontainers.image.title="nirflow" \
       org.opencontainers.image.description="Near-infrared imaging reduction that runs itself" \
       org.opencontainers.image.version="0.1.0" \

@@ -14,8 +14,17 @@ INSTALLED := $(VENV)/.installed
 AUDIT := $(VENV)/audit
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
+LONG_TEST_PROCESSES ?= 2
+# Reading every other file would take each process half a minute.
+LONG_TESTS ?= $(sort $(shell grep -rlE 'mark\.long\b' tests --include='test_*.py'))
+
+# The tests of a file share what is expensive to make. tests/conftest.py puts the longest files first.
+DISTRIBUTED := --dist loadfile --no-loadscope-reorder
 
 NO_EFFECT ?=
+
+# Otherwise each process that the tests start compiles nirflow's modules again, a sixth of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: venv demo test test-long coverage lint pages audit bench clean
 
@@ -36,10 +45,10 @@ demo: $(INSTALLED)
 	@$(BIN)/nirflow demo --out demo
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not long" -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not long" -n $(TEST_PROCESSES) $(DISTRIBUTED) $(PYTEST_ARGS)
 
 test-long: $(INSTALLED)
-	@$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m long -n $(LONG_TEST_PROCESSES) $(DISTRIBUTED) $(PYTEST_ARGS) $(LONG_TESTS)
 
 # Tracing makes the tests slower, so it is not a part of `make test`.
 coverage: PYTEST_ARGS += --cov --cov-report=term:skip-covered

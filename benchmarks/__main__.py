@@ -12,6 +12,8 @@ from typing import Final
 from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
 from benchmarks.figures import Figure, as_json, machine, print_figures
+from benchmarks.judge import measure_judge
+from benchmarks.resampling import measure_resampling
 from benchmarks.sequences import measure_sequences, sequence
 from deployments.printable_output import ArgumentParser
 from nirflow.console.tables import print_json
@@ -22,12 +24,14 @@ PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "memory": nights.measure_memory,
     "sequences": measure_sequences,
     "combine": lambda bench: measure_combine(runs=bench.runs, size=bench.size),
+    "resampling": lambda bench: measure_resampling(runs=bench.runs, size=bench.size),
     "store": lambda bench: big_store.measure_store(bench.folder, bench.store_size, nights.announce),
     "observatory": lambda bench: observatory.measure_observatory(bench.folder, bench.size, nights.announce),
+    "judge": lambda bench: measure_judge(bench, bench.arriving, bench.cadence),
 }
-#: The store takes a quarter of an hour to fill the first time, the observatory mostly waits: run only when
-#: named.
-_ON_REQUEST: Final = ("store", "observatory")
+#: The store takes a quarter of an hour to fill the first time, the observatory and the judge mostly wait: run only
+#: when named.
+_ON_REQUEST: Final = ("store", "observatory", "judge")
 #: Run once without measurement, so that no timed run compiles kernels.
 _WARM: Final = ("night", "nothing", "memory", "sequences")
 
@@ -39,7 +43,7 @@ def main() -> int:
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"{', '.join(PARTS)}; default: all except store and observatory",
+        help=f"{', '.join(PARTS)}; default: all except store, observatory and judge",
     )
     parser.add_argument("--runs", type=int, default=2, help="runs of each timed part; the fastest counts")
     parser.add_argument("--size", type=int, default=2048, help="rows and columns; the limits are for 2048")
@@ -53,6 +57,8 @@ def main() -> int:
         metavar="SIZExFRAMES",
         help="measure only this long sequence, such as 1024x36; can be repeated",
     )
+    parser.add_argument("--frames", type=int, default=100, help="frames that arrive for the judge")
+    parser.add_argument("--cadence", type=float, default=20.0, help="time from one of them to the next, s")
     parser.add_argument(
         "--folder",
         type=Path,
@@ -67,7 +73,15 @@ def main() -> int:
     parts = options.parts or [part for part in PARTS if part not in _ON_REQUEST]
     store_size = big_store.Size(options.products, 5 * options.products)
     sequences = tuple(options.sequence or ())
-    bench = nights.Bench(options.folder.resolve(), options.runs, options.size, store_size, sequences)
+    bench = nights.Bench(
+        options.folder.resolve(),
+        options.runs,
+        options.size,
+        store_size,
+        sequences,
+        options.frames,
+        options.cadence,
+    )
     before = machine()
     try:
         if any(part in _WARM for part in parts):

@@ -52,6 +52,8 @@ class Bench:
         Products and frames of the large store.
     sequences
         Size and number of frames of the long sequences; empty: all of `benchmarks.sequences.SEQUENCES`.
+    arriving, cadence
+        Frames that arrive for the judge, and the time from one to the next, s.
     """
 
     folder: Path
@@ -59,6 +61,8 @@ class Bench:
     size: int = 2048
     store_size: Size = field(default_factory=Size)
     sequences: tuple[tuple[int, int], ...] = ()
+    arriving: int = 100
+    cadence: float = 20.0
 
     def night(
         self, science: int = 9, *, size: int | None = None, band: str = "Y", exposure: float | None = None

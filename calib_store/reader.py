@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +21,8 @@ from calib_store.migrations.roles import READER
 from calib_store.model.records import Frame, LineageEdge, Match, Product, Status, StatusChange
 from calib_store.model.settings import StoreSettings
 from calib_store.server import postgres
-from calib_store.tables import decisions, frames, lineage, products, status, status_log, tiers
+from calib_store.tables import decisions, frames, lineage, products, runs, status, status_log, tiers
+from calib_store.tables.arrivals import recent_frames
 from calib_store.tables.database import Database, checked_url
 
 #: Longest time that a page may take to generate, s.
@@ -150,6 +151,18 @@ class Reader:
             )
 
         return self._read(ask)
+
+    def arrived(self, since: datetime, limit: int) -> tuple[recent_frames.Arrival, ...]:
+        """Return usable raw frames that the store first had at a time or later, newest first."""
+        return self._read(lambda connection: recent_frames.arrived(connection, since, limit))
+
+    def quarantined(self, limit: int) -> tuple[int, tuple[recent_frames.Quarantined, ...]]:
+        """Return how many files are in quarantine, and the newest of them."""
+        return self._read(lambda connection: recent_frames.quarantined(connection, limit))
+
+    def runs_since(self, since: datetime) -> tuple[runs.RunTimes, ...]:
+        """Return the runs that ended at a time or later, in order of their ends, without their reports."""
+        return self._read(lambda connection: runs.times_since(connection, since))
 
     def _read(self, ask: Any) -> Any:
         if not self._is_current:

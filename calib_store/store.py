@@ -329,7 +329,7 @@ class Store:
         facts
             The frame.
         kind
-            Kind of the product.
+            Kind of the product; ``standard``: the stack of a standard field, for its zero point.
         as_of
             Choose as the store would have chosen at that time, by the rules then in force.
         prefer

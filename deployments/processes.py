@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,13 @@ def birth(pid: int) -> str | None:
     return f"{boot}:{start_ticks}"
 
 
+def started() -> float:
+    """Return when this process was started, s since 1970."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks)
+
+
 def is_alive(pid: int, born: str) -> bool:
     """Return whether the process with that pid and birth is alive."""
     return birth(pid) == born
@@ -79,6 +87,18 @@ def end(pid: int, born: str, grace: float) -> None:
             time.sleep(POLL)
     if is_alive(pid, born):
         raise ProcessError(f"Process {pid} does not end.", remedy="Check it with ps; reboot if it is stuck.")
+
+
+def set_by_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set from now on, so that this process can end in order."""
+    stop = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return stop
 
 
 def end_group(pid: int) -> None:

@@ -38,9 +38,10 @@ product, under the name and in the unit given here. Expressions use the name and
 
     nirflow cal list --kind flat --where 'rms < 0.02'
 
-The page of a night and the Prefect UI show a figure under its label, in the unit under *shown in*. A figure without
-a label is a detail: the Prefect UI shows it under its name, the page of a night does not show it. `nirflow cal show`
-and the store's pages show the stored values of all figures. *Report* figures are in the table at the end of a
+The page of a night and the Prefect UI show a figure under its label, in the unit under *shown in*: with its standard
+error, and the digits that this allows, where one is measured, otherwise with the digits that it is worth. A figure
+without a label is a detail: the Prefect UI shows it under its name, the page of a night does not show it. `nirflow cal
+show` and the store's pages show the stored values of all figures. *Report* figures are in the table at the end of a
 reduction; *history* figures are in the tables of the Prefect UI that compare nights.
 
 Products of other versions may have figures that are not listed; they are shown under their names. Products of other

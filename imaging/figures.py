@@ -12,6 +12,7 @@ names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -88,6 +89,10 @@ class Description:
         Whether the report of a reduction shows it.
     history
         Whether the Prefect UI shows how it changed over the nights.
+    error
+        Name of the figure with its standard error in the same unit, which determines its digits.
+    digits
+        Significant digits that it is worth; None: four.
     """
 
     name: str
@@ -97,6 +102,8 @@ class Description:
     displays: tuple[Display, ...] = ()
     headline: bool = False
     history: bool = False
+    error: str = ""
+    digits: int | None = None
 
     @property
     def per_frame(self) -> bool:
@@ -131,6 +138,8 @@ def figure(
     also: Display | None = None,
     headline: bool = False,
     history: bool = False,
+    error: str = "",
+    digits: int | None = None,
     **field: Any,
 ) -> Any:
     """Declare a figure.
@@ -153,6 +162,10 @@ def figure(
         Show it in the report of a reduction.
     history
         Show how it changed over the nights.
+    error
+        Field with its standard error, in the same unit: it is shown with it, and with the digits that it allows.
+    digits
+        Significant digits that it is worth without a stated error; default: four.
     **field
         Other arguments of pydantic's ``Field``, as ``default``.
 
@@ -170,6 +183,8 @@ def figure(
         "displays": [{"label": one.label, "unit": one.unit, "factor": one.factor} for one in displays],
         "headline": headline,
         "history": history,
+        "error": error,
+        "digits": digits,
     }
     return Field(description=meaning, json_schema_extra=extra, **field)
 
@@ -210,6 +225,8 @@ def _declared(name: str, kind: Any, info: FieldInfo) -> Description:
         displays=tuple(Display(**one) for one in extra.get("displays", ())),
         headline=extra.get("headline", False),
         history=extra.get("history", False),
+        error=extra.get("error", ""),
+        digits=extra.get("digits"),
     )
 
 
@@ -239,9 +256,10 @@ def shown(
     metrics: Mapping[str, Any],
     *,
     details: bool = False,
+    others: bool = True,
     pixel_scale: float | None = None,
 ) -> tuple[Figure, ...]:
-    """Return the figures of a product: the declared ones in order, then the others.
+    """Return the figures of a product: the declared ones in order, those with an error with it, then the others.
 
     Parameters
     ----------
@@ -251,23 +269,26 @@ def shown(
         The product's figures, as in the store. Values that are not plain are left out.
     details
         Include those declared without a label.
+    others
+        Include those that are not declared.
     pixel_scale
         Arcsec; figures that need it are left out if it is unknown.
     """
     plain = {name: value for name, value in metrics.items() if isinstance(value, (int, float, str))}
+    errors = {one.error for name, one in descriptions.items() if name in plain and one.error}
     labelled = [
-        Figure(display.label, _text(display.scaled(plain[name], pixel_scale)), display.unit)
+        Figure(display.label, _shown(one, display, plain, pixel_scale), display.unit)
         for name, one in descriptions.items()
-        if name in plain
+        if name in plain and name not in errors
         for display in one.displays
         if display.factor is not None or pixel_scale is not None
     ]
-    others = [
+    undeclared = [
         Figure(name, as_text(plain[name]))
-        for name in sorted(plain)
+        for name in (sorted(plain) if others else ())
         if ((one := _find(descriptions, name)) is None or (details and not one.displays))
     ]
-    return (*labelled, *others)
+    return (*labelled, *undeclared)
 
 
 def headlines(descriptions: Descriptions, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
@@ -275,7 +296,8 @@ def headlines(descriptions: Descriptions, metrics: Mapping[str, Any]) -> tuple[F
     chosen = {
         name: replace(one, displays=one.displays[:1]) for name, one in descriptions.items() if one.headline
     }
-    return shown(chosen, {name: metrics[name] for name in chosen if name in metrics})
+    wanted = {*chosen, *(one.error for one in chosen.values())}
+    return shown(chosen, {name: metrics[name] for name in wanted if name in metrics}, others=False)
 
 
 def _find(descriptions: Descriptions, name: str) -> Description | None:
@@ -284,17 +306,34 @@ def _find(descriptions: Descriptions, name: str) -> Description | None:
     return next((one for pattern, one in descriptions.items() if fnmatchcase(name, pattern)), None)
 
 
-def as_text(value: object) -> str:
-    """Return a value with four significant digits, or all digits of an integer part; a text unchanged."""
+def as_text(value: object, digits: int | None = None) -> str:
+    """Return a value with its significant digits (default: four) and all of its integer part; a text unchanged."""
     match value:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+            plain = 10 ** ((digits or 4) - 1) <= abs(value) < 1e7
+            return (
+                f"{value:.0f}" if plain else f"{value:#.{digits}g}".rstrip(".") if digits else f"{value:.4g}"
+            )
         case _:
             return str(value)
 
 
-def _text(value: object) -> str:
+def with_error(value: float, error: float) -> str:
+    """Return a value with its standard error: the error with two digits, the value with as many decimals.
+
+    An error of 0, or one that is not finite, has no digits: the value stands alone.
+    """
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+        return as_text(float(value))
+    decimals = max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
+    return f"{value:.{decimals}f} \N{PLUS-MINUS SIGN} {error:.{decimals}f}"
+
+
+def _shown(one: Description, display: Display, values: Mapping[str, Any], pixel_scale: float | None) -> str:
     """Return the value of a declared figure as text; for a file name, its distinctive part."""
-    return as_text(value).removesuffix(".fits")
+    value, error = (display.scaled(values.get(name), pixel_scale) for name in (one.name, one.error))
+    if isinstance(value, float) and isinstance(error, (int, float)) and not isinstance(error, bool):
+        return with_error(value, error)
+    return as_text(value, one.digits).removesuffix(".fits")

@@ -13,12 +13,14 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 #: Kinds of product, each after those that it needs.
-ProductKind = Literal["dark", "bpm", "flat", "image"]
+ProductKind = Literal["dark", "bpm", "flat", "distortion", "image", "mosaic"]
 #: Kinds that are applied to frames.
-CalibrationKind = Literal["dark", "bpm", "flat"]
+CalibrationKind = Literal["dark", "bpm", "flat", "distortion"]
+#: What a rule of the store is about: calibrations of a kind, or stacks of standard fields.
+RuleKind = Literal[CalibrationKind, "standard"]
 #: Targets: what a reduction can be limited to, and what the groups of a night become; a stack is named after
 #: its frames.
-Target = Literal["dark", "bpm", "flat", "science"]
+Target = Literal["dark", "bpm", "flat", "distortion", "science"]
 #: Kinds of raw frames from which calibrations are made, and from which any product is made.
 CalibrationFrame = Literal["dark", "flat"]
 CombinedFrame = Literal[CalibrationFrame, "object"]
@@ -27,7 +29,7 @@ FrameKind = Literal[CombinedFrame, "arc", "bpm"]
 #: Comparisons with a certified product (`imaging.calibrations.compare`).
 ComparisonName = Literal["difference", "ratio", "mask"]
 #: Limits on the pixels (`imaging.calibrations.sanity`).
-LimitsName = Literal["dark", "response", "mask", "stack"]
+LimitsName = Literal["dark", "response", "mask", "displacement", "stack"]
 
 PRODUCT_KINDS: Final[tuple[ProductKind, ...]] = get_args(ProductKind)
 CALIBRATION_KINDS: Final[tuple[CalibrationKind, ...]] = get_args(CalibrationKind)
@@ -44,7 +46,7 @@ class Kind:
     name
         Name in the store, on the command line and in file names.
     target
-        Target of a reduction that makes it.
+        Target of a reduction that makes it; None if it is made from products, by a command of its own.
     label, plural
         Its label in messages.
     card
@@ -59,8 +61,12 @@ class Kind:
         Kinds of the raw frames that are combined.
     is_of_a_band
         It belongs to one filter.
+    is_optional
+        A calibration without which nothing is missing: it is applied where the store has one, and made on request only.
     needs, needs_thermal
         Calibrations that it needs, and additional ones in thermal bands.
+    uses
+        Optional calibrations that are applied if one serves.
     step
         Name of the step that makes it, in ``--set`` and among the parameters of a product.
     step_label
@@ -82,6 +88,8 @@ class Kind:
         How it is compared with a certified one; None if it is not compared.
     limits
         Limits that its pixels must meet to be usable.
+    content
+        Function that reads what a file contains besides pixels, and refuses one in which it is invalid.
     published
         The observatory publishes products of this kind.
     applied_card
@@ -90,10 +98,12 @@ class Kind:
         DRAGONS primitives that apply it.
     is_stack
         It is what science frames are reduced to: the frames of one field, registered and combined.
+    made_of
+        Kinds of the products that are combined, if it is not made from raw frames.
     """
 
     name: ProductKind
-    target: Target
+    target: Target | None
     label: str
     plural: str
     card: str
@@ -102,8 +112,10 @@ class Kind:
     unit: str | None
     frames: tuple[CombinedFrame, ...]
     is_of_a_band: bool = False
+    is_optional: bool = False
     needs: tuple[CalibrationKind, ...] = ()
     needs_thermal: tuple[CalibrationKind, ...] = ()
+    uses: tuple[CalibrationKind, ...] = ()
     step: str
     step_label: str
     parameters: str
@@ -114,10 +126,12 @@ class Kind:
     frame_configuration: str = ""
     comparison: ComparisonName | None = None
     limits: LimitsName
+    content: str = ""
     published: bool = False
     applied_card: str = ""
     primitives: tuple[str, ...] = ()
     is_stack: bool = False
+    made_of: tuple[ProductKind, ...] = ()
 
     @property
     def is_calibration(self) -> bool:
@@ -132,7 +146,12 @@ class Kind:
     @property
     def frame_kind(self) -> FrameKind:
         """The kind that its file has as a frame."""
-        return "bpm" if self.is_mask else self.frames[0]
+        return "bpm" if self.is_mask else self.frames[0] if self.frames else KINDS[self.made_of[0]].frame_kind
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether its pixels are on a grid of their own, not on the detector's."""
+        return self.is_stack or bool(self.made_of)
 
     @property
     def suffix(self) -> str:
@@ -203,27 +222,58 @@ _TABLE: Final = (
         applied_card="FLATIM", primitives=("flatCorrect",),
     ),
     Kind(
+        name="distortion", target="distortion", label="distortion", plural="distortions",
+        card="PROCDIST", obstype="OBJECT", unit="pixel",
+        frames=("object",), is_of_a_band=True, is_optional=True, needs=("dark", "bpm", "flat"),
+        step="distortion", step_label="distortion of the camera, from dithered frames",
+        parameters="imaging.registration.distortion.distortion_parameters.DistortionParameters",
+        metrics="imaging.registration.distortion.distortion_parameters.DistortionMetrics",
+        same=("detector", "filter_id", "focal_mask", "disperser", "inport", "section", "binning"),
+        windows=_days(serve=365),
+        configuration="{filter_id}", frame_configuration="filter {filter_id}",
+        limits="displacement", content="imaging.registration.distortion.distortion_file.read_distortion",
+        applied_card="DISTIM",
+    ),
+    Kind(
         name="image", target="science", label="stack", plural="stacks",
         card="PROCSCI", obstype="OBJECT", unit="electron",
-        frames=("object",), is_of_a_band=True, needs=("dark", "bpm", "flat"),
+        frames=("object",), is_of_a_band=True, needs=("dark", "bpm", "flat"), uses=("distortion",),
         step="stack", step_label="frames into one image", parameters="imaging.stack.stack.StackParameters",
         metrics="imaging.stack.stack.StackMetrics",
         same=(
             "filter_id", "focal_mask", "exposure_time", "coadds", "read_pairs", "detector", "section", "binning",
         ),
-        windows=_days(gap=5), configuration="{filter}",
+        windows=_days(gap=5, serve=1), configuration="{filter}",
         limits="stack", is_stack=True,
+    ),
+    Kind(
+        name="mosaic", target=None, label="mosaic", plural="mosaics",
+        card="PROCMOSA", obstype="OBJECT", unit="electron",
+        frames=(), made_of=("image",), is_of_a_band=True,
+        step="mosaic", step_label="stacks of several nights or fields into one image",
+        parameters="imaging.mosaic.parameters.MosaicParameters", metrics="imaging.mosaic.mosaic.MosaicMetrics",
+        same=("filter_id",), windows=_days(), configuration="{filter}",
+        limits="stack",
     ),
 )  # fmt: skip
 #: The kinds by name, each after those that it needs.
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType({kind.name: kind for kind in _TABLE})
 CALIBRATIONS: Final[tuple[Kind, ...]] = tuple(kind for kind in _TABLE if kind.is_calibration)
+#: The calibrations without which something is missing.
+REQUIRED_KINDS: Final[tuple[CalibrationKind, ...]] = tuple(
+    name for name in CALIBRATION_KINDS if not KINDS[name].is_optional
+)
 #: The kind that science frames are reduced to.
 STACK: Final[Kind] = next(kind for kind in _TABLE if kind.is_stack)
+#: Kinds of the raw frames that are exposed through a filter.
+FRAMES_OF_A_BAND: Final = frozenset(frame for kind in _TABLE if kind.is_of_a_band for frame in kind.frames)
+#: The kinds that a reduction of raw frames makes, and the kind that is made from stacks.
+REDUCED: Final[tuple[Kind, ...]] = tuple(kind for kind in _TABLE if kind.target is not None)
+MOSAIC: Final[Kind] = next(kind for kind in _TABLE if STACK.name in kind.made_of)
 
 
 def class_named(path: str) -> Any:
-    """Return the class that a row of the table names by its module and name."""
+    """Return the class or function that a row of the table names by its module and name."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
 
@@ -239,8 +289,10 @@ def kind_of_target(target: Target) -> Kind:
 
 
 def target_of(kind: str) -> Target:
-    """Return the target of a kind of product; for any other step, that of the stack, to which it belongs."""
-    return KINDS.get(kind, STACK).target
+    """Return the target of a kind of product; for any other step, and for what is made from stacks, that of these."""
+    target = KINDS.get(kind, STACK).target or STACK.target
+    assert target is not None
+    return target
 
 
 def target_label(target: str) -> str:

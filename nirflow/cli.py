@@ -19,7 +19,20 @@ from imaging.errors import NirflowError
 from imaging.machine import machine_error
 from imaging.printable import printable
 from nirflow import __version__
-from nirflow.commands import cal, check, instruments, page, parameters, server, service, stars_of_field
+from nirflow.commands import (
+    cal,
+    check,
+    clean,
+    instruments,
+    page,
+    parameters,
+    server,
+    service,
+    stack,
+    stars_of_field,
+    watch,
+    why,
+)
 from nirflow.commands import inspect as frames
 from nirflow.commands import reduce as night
 from nirflow.console.output import print_error, print_lines
@@ -115,9 +128,11 @@ _REDUCE, _LOOK, _RUN = "Reduce a night", "Look at frames and parameters", "Store
 app.command(rich_help_panel=_REDUCE)(night.demo)
 app.command(rich_help_panel=_REDUCE)(night.simulate)
 app.command(rich_help_panel=_REDUCE)(night.reduce)
+app.command(rich_help_panel=_REDUCE)(stack.stack)
 app.command(rich_help_panel=_REDUCE)(page.report)
 app.command(rich_help_panel=_LOOK)(frames.inspect)
 app.command(rich_help_panel=_LOOK)(frames.select)
+app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(parameters.params)
 app.command(rich_help_panel=_LOOK)(check.check)
 app.command(rich_help_panel=_LOOK)(stars_of_field.catalogue)
@@ -125,7 +140,9 @@ app.add_typer(instruments.app, name="instruments", rich_help_panel=_LOOK)
 app.command(rich_help_panel=_RUN)(service.up)
 app.command(rich_help_panel=_RUN)(service.down)
 app.command(rich_help_panel=_RUN)(service.status)
+app.command(rich_help_panel=_RUN)(why.why)
 app.command(rich_help_panel=_RUN)(service.settings)
+app.command(rich_help_panel=_RUN)(clean.clean)
 app.add_typer(cal.app, name="cal", rich_help_panel=_RUN)
 app.add_typer(server.app, name="server", rich_help_panel=_RUN)
 

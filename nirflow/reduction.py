@@ -1,4 +1,4 @@
-"""The execution of ``nirflow reduce``: services started, the night's flow run, progress on the terminal."""
+"""The execution of ``nirflow reduce`` and ``stack``: services started, the flow run, progress on the terminal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from calib_store.model.settings import StoreSettings, default_data_dir
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from deployments.settings.server_settings import ServerAddress
     from flows.run.report import NightReport
     from nirflow.request import ReduceRequest
+    from nirflow.stack_request import StackRequest
     from tasks.support.step import StepEvent
 
 LOG_NAME = "nirflow.log"
@@ -44,25 +47,7 @@ def run_reduce(request: ReduceRequest) -> NightReport:
     NirflowError
         If nothing could be done: no such path, no folder to write to, no database or server.
     """
-    from flows.run.output_folders import make_writable
-
-    out = request.out.expanduser().resolve()
-    make_writable(out)
-    data_dir = StoreSettings().data_dir
-    require_text(out, data_dir)
-    with ThreadPoolExecutor(1) as pool:
-        # The server takes seconds to start: the science is imported meanwhile.
-        starting = pool.submit(ensure_server, data_dir)
-        with quick_imports():
-            import tasks.support.parameters  # noqa: F401
-        address = starting.result()
-    if not request.quiet and address.pid is not None:
-        folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
-        message = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
-        print_lines(message, err=True)
-    log_file = out / LOG_NAME
-    hide_tracebacks_of_our_errors()
-    with configure(log_file, console_level=logging.CRITICAL), connected(address):
+    with running(request.out, quiet=request.quiet) as services:
         with quick_imports():
             from flows.night import Options, reduce_night
             from tasks.choose import Choice
@@ -80,18 +65,98 @@ def run_reduce(request: ReduceRequest) -> NightReport:
             as_of=request.as_of,
             affected_by=request.affected_by,
             overwrite=request.overwrite,
-            data_dir=data_dir,
+            data_dir=services.data_dir,
             threads=request.threads,
             **({"memory": int(request.memory)} if request.memory else {}),
         )
+        with prompt_heartbeats(reduce_night) as run, services.shown():
+            report = run(list(request.paths), services.out, options)
+    return report.model_copy(update={"log_file": services.log_file})
+
+
+def run_stack(request: StackRequest) -> NightReport:
+    """Combine the stacks of a field as requested.
+
+    Returns
+    -------
+    NightReport
+        What was made, and what was left out and why.
+
+    Raises
+    ------
+    NirflowError
+        If nothing could be done: no such stacks, no folder to write to, no database or server.
+    """
+    with running(request.out, quiet=request.quiet) as services:
+        with quick_imports():
+            from flows.mosaic import Options, StackSelection, combine_stacks
+            from tasks.prefect_internals.heartbeats import prompt_heartbeats
+        options = Options(
+            bands=request.bands,
+            parameters=request.parameters,
+            as_of=request.as_of,
+            overwrite=request.overwrite,
+            data_dir=services.data_dir,
+            threads=request.threads,
+        )
+        selection = StackSelection(
+            target=request.target, observation=request.observation, first=request.first, last=request.last
+        )
+        with prompt_heartbeats(combine_stacks) as run, services.shown():
+            report = run(selection, services.out, options)
+    return report.model_copy(update={"log_file": services.log_file})
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a flow runs with: its folders, and the server that records it."""
+
+    out: Path
+    data_dir: Path
+    log_file: Path
+    address: ServerAddress
+    quiet: bool
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the steps of a flow that runs in the block, and report clearly a server that fails it."""
         with (
-            prompt_heartbeats(reduce_night) as run,
-            _progress(quiet=request.quiet),
-            _server_reported(address),
+            _progress(quiet=self.quiet),
+            _server_reported(self.address),
             redirect_stdout(sys.stderr),  # a step of the user's own may print; standard output has the report
         ):
-            report = run(list(request.paths), out, options)
-    return report.model_copy(update={"log_file": log_file})
+            yield
+
+
+@contextmanager
+def running(out: Path, *, quiet: bool) -> Iterator[Services]:
+    """Start the services that a flow needs, and log to the output folder while the block runs.
+
+    Raises
+    ------
+    NirflowError
+        If there is no folder to write to, no database or no server.
+    """
+    from flows.run.output_folders import make_writable
+
+    out = out.expanduser().resolve()
+    make_writable(out)
+    data_dir = StoreSettings().data_dir
+    require_text(out, data_dir)
+    with ThreadPoolExecutor(1) as pool:
+        # The server takes seconds to start: the science is imported meanwhile.
+        starting = pool.submit(ensure_server, data_dir)
+        with quick_imports():
+            import tasks.support.parameters  # noqa: F401
+        address = starting.result()
+    if not quiet and address.pid is not None:
+        folder = "" if data_dir == default_data_dir() else f" --data {data_dir}"
+        message = f"Runs and logs: {address.ui_url} (log in: nirflow server login{folder})"
+        print_lines(message, err=True)
+    log_file = out / LOG_NAME
+    hide_tracebacks_of_our_errors()
+    with configure(log_file, console_level=logging.CRITICAL), connected(address):
+        yield Services(out, data_dir, log_file, address, quiet)
 
 
 @contextmanager

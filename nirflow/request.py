@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deployments.settings.own_step_settings import own_steps, reference_catalogue
-from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target, in_a_sentence
+from imaging.kinds import CALIBRATION_KINDS, MOSAIC, CalibrationKind, Target, in_a_sentence
 from imaging.own_steps.loading import load
 from imaging.own_steps.named_arguments import check_references
 from imaging.own_steps.registered import OwnStepError
@@ -115,7 +115,7 @@ def build_request(
             paths=tuple(paths),
             recursive=recursive,
             out=out,
-            bands=tuple(dict.fromkeys(_band(band) for band in bands)),
+            bands=tuple(dict.fromkeys(known_band(band) for band in bands)),
             only=TypeAdapter(tuple[Target, ...]).validate_python(tuple(dict.fromkeys(only))),
             parameters=_parameters(settings, steps),
             changed=(*settings, *(f"--step {text}" for text in steps)),
@@ -158,9 +158,15 @@ def require_text(*paths: Path) -> None:
 
 
 def _refuse_parameters(settings: Sequence[str], steps: Sequence[str], affected_by: str | None) -> None:
-    """Refuse parameters of products that are made again, which have their own; those that affect no pixel are
-    allowed.
+    """Refuse parameters of a mosaic, which a reduction does not make, and of products that are made again, which have
+    their own; those that affect no pixel are allowed.
     """
+    of_mosaics = [text for text in settings if text.partition(".")[0].strip() == MOSAIC.step]
+    if of_mosaics:
+        raise UsageError(
+            f"--set {of_mosaics[0]} has no effect on a reduction: stacks are combined by a command of their own.",
+            remedy=f"nirflow stack --target NAME --set {of_mosaics[0]}",
+        )
     others = [text for text in settings if text.partition(".")[0].strip() not in _PIXEL_FREE]
     if affected_by is not None and (others or steps):
         option = f"--set {others[0]}" if others else f"--step {steps[0]}"
@@ -247,7 +253,7 @@ def _with_steps(given: OwnStepParameters, texts: Sequence[str]) -> OwnStepParame
     return given
 
 
-def _band(text: str) -> str:
+def known_band(text: str) -> str:
     """Return the official spelling of a band: ``K-red`` for ``k-RED``."""
     from imaging.instruments import catalogue
 

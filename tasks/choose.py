@@ -79,7 +79,7 @@ def choose_calibrations(
         the frames for their noise to cancel in the sky subtraction. If none serves the middle, the choice is
         the one that serves most science frames; the others are reported as unserved.
     kinds
-        Kinds wanted.
+        Kinds wanted; of those that are optional, none may serve.
     built
         Products made from the frames of this run (errors in place of those that failed), preferred to older
         candidates.
@@ -108,6 +108,8 @@ def choose_calibrations(
     with step("choose", label, workspace):
         for kind in kinds:
             match = ask(frames.middle.facts, kind)
+            if match.product is None and KINDS[kind].is_optional and kind not in choice.use:
+                continue
             if match.product is None and not (kind in choice.use or kind in choice.allow_missing):
                 match, lost = _for_a_part(store, match, frames, partial(ask, kind=kind))
                 unserved |= {one.name: one for one in lost}

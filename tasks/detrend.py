@@ -147,6 +147,8 @@ def apply_own_steps(
 
 def takes_much(frames: int, one: ScratchRef, workspace: Workspace) -> bool:
     """Return whether a group's planes are released as soon as possible instead of kept for another reduction."""
+    if workspace.scarce_scratch:
+        return True
     rows, columns = Planes(one.folder).shape("sci")
     return frames * rows * columns * _BYTES * _SHARE > workspace.scratch_limit
 

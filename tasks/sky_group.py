@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
@@ -24,9 +25,11 @@ from imaging.sky.subtract import (
 )
 from tasks.support.references import LeftOut, Reference, ScratchRef
 
-#: Frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky more
-#: often; with more, planes that could be released stay longer.
-PORTION: Final = 8
+#: Most frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky
+#: more often; with more, planes that could be released stay longer.
+PORTION: Final = 6
+#: A group of up to so many portions is subtracted at once: each of its frames is read once.
+AT_ONCE: Final = 2
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
 
@@ -61,7 +64,11 @@ class SkyGroup(Reference):
 
     def portions(self) -> list[list[ScratchRef]]:
         """Return the frames to subtract the sky from, some at a time."""
-        return [self.targets[i : i + PORTION] for i in range(0, len(self.targets), PORTION)]
+        n = math.ceil(len(self.targets) / PORTION)
+        if n <= AT_ONCE:
+            return [self.targets]
+        ends = [round(i * len(self.targets) / n) for i in range(n + 1)]
+        return [self.targets[first:last] for first, last in itertools.pairwise(ends)]
 
     def needed(self, portions: Iterable[Sequence[ScratchRef]]) -> set[str]:
         """Return the names of the frames whose planes the subtraction of some portions needs."""

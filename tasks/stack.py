@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from prefect.states import Completed, State
+from prefect.states import State
 
+from imaging.astrometry.world_coordinates import AstrometryParameters
 from imaging.errors import GroupError
 from imaging.figures import Metric, flat_values
 from imaging.io.raw_file import read_headers
 from imaging.pixels.image import Image
 from imaging.registration.align import output_grid
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.entries import AlignEntry, Alignment
 from imaging.registration.geometry import Grid
 from imaging.sky.starlight import components
@@ -24,10 +26,10 @@ from imaging.stack.zero_level import raise_to_zero
 from tasks import align, detrend
 from tasks import detect as detect_step
 from tasks import sky as sky_step
-from tasks.align import AlignedGroup, align_input
-from tasks.astrometry.stack_wcs import fit_stack
-from tasks.building.build import Built, existing, find_or_build, placed
-from tasks.building.recipe import CATALOGUE, Ingredient, Recipe
+from tasks.align import AlignedGroup, align_input, distortion_in
+from tasks.astrometry.stack_wcs import fit_stack, pointing_of
+from tasks.building.build import Built, find_or_build, find_reused
+from tasks.building.recipe import CATALOGUE, STANDARD_FIELD, Ingredient, Recipe
 from tasks.detect import catalogue_of
 from tasks.detrend import applied_to
 from tasks.earlier_exposures import NONE_BEFORE, Exposures
@@ -35,7 +37,9 @@ from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
 from tasks.photometry.stack_photometry import calibrate_stack
+from tasks.photometry.standard_field import NO_STANDARD, NightStandard, night_standard
 from tasks.reference_catalogue.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
+from tasks.science.science_set import ScienceSet, for_group
 from tasks.sky import SkyPass
 from tasks.stack_record import (
     alignment_table,
@@ -50,11 +54,10 @@ from tasks.stack_record import (
     weakly_aligned,
 )
 from tasks.support.decorator import step_task
-from tasks.support.parameters import ReductionParameters, for_instrument
-from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef, ProductSet, ScratchRef
-from tasks.support.scratching import planes_of
+from tasks.support.parameters import ReductionParameters
+from tasks.support.references import Calibrations, LeftOut, ProductRef, ScratchRef
+from tasks.support.scratching import planes_of, release_if_scarce
 from tasks.support.sky_notes import sky_warnings
-from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
 #: Versions of the steps whose results a stack is made of.
@@ -63,41 +66,9 @@ _EARLIER_VERSIONS: Final = {
     "starlight": components.VERSION,
 }  # fmt: skip
 #: Signal to noise of the stars whose shape reveals a trailed frame, and the fewest.
-_SHAPE_SNR: Final = 30.0
-_FEWEST_STARS: Final = 5
+_SHAPE_SNR, _FEWEST_STARS = 30.0, 5
 #: Steps whose parameters determine a stack.
 _STEPS = ("prepare", "detrend", "sky", "detect", "align", "resample", "stack", "photometry")
-
-
-class ScienceSet(ProductSet):
-    """One field in one band."""
-
-    frames: FrameSet
-    objects: tuple[str, ...]
-    skies: tuple[str, ...]
-    mode: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def least(self) -> int:
-        """The number of frames that are stacked, or of those that may serve as sky if these are fewer."""
-        return min(len(self.objects), len(self.skies))
-
-    def without(self, names: Collection[str]) -> ScienceSet:
-        """Return the group without the frames of these names."""
-        if not names:
-            return self
-        return self.model_copy(
-            update={
-                "frames": self.frames.without(names),
-                "objects": tuple(n for n in self.objects if n not in names),
-                "skies": tuple(n for n in self.skies if n not in names),
-            }
-        )
-
-    def served_by(self, calibrations: Calibrations) -> ScienceSet:
-        """Return the group without the frames that have no calibrations."""
-        return self.without({one.name for one in calibrations.unserved})
 
 
 def science_recipe(
@@ -107,11 +78,13 @@ def science_recipe(
     exposures: Exposures = NONE_BEFORE,
     own: OwnSteps = NO_OWN_STEPS,
     stars: FieldCatalogue = NO_CATALOGUE,
+    standard: NightStandard = NO_STANDARD,
 ) -> Recipe:
     """Return the recipe of a group's stack, which is known before any of its steps has run.
 
     ``parameters`` are those for the group as planned (`for_group`), whatever becomes of its frames; ``exposures`` may
-    have left persistence in them; ``own`` are the user's own steps, ``stars`` those of a catalogue.
+    have left persistence in them; ``own`` are the user's own steps, ``stars`` those of a catalogue, ``standard`` the
+    standard field that gives the zero point without them.
     """
     ordered = sorted(
         group.frames.frames, key=lambda f: (f.name not in group.objects, f.facts.started, f.name)
@@ -128,27 +101,24 @@ def science_recipe(
             "detrend": applied_to(parameters.detrend, calibrations),
         }
         | ({"steps": own.parameters} if own.parameters.used else {})
-        | ({CATALOGUE: stars.used, "astrometry": parameters.astrometry} if stars.used else {}),
+        | ({CATALOGUE: stars.used, "astrometry": parameters.astrometry} if stars.used else {})
+        | ({STANDARD_FIELD: standard.used} if standard.used else {}),
         calibrations,
         _EARLIER_VERSIONS | ({"own": OWN_STEPS_VERSION} if own.parameters.used else {}),
         exposures.history(ordered),
         own.values(),
         own.products,
+        (standard.product,) if standard.product else (),
     )
-
-
-def for_group(parameters: ReductionParameters, group: ScienceSet) -> ReductionParameters:
-    """Return the parameters with those of the group's instrument, and the decisions that depend on its size."""
-    parameters = for_instrument(parameters, group.frames.frames[0].facts.table)
-    return parameters.model_copy(update={"detrend": parameters.detrend.for_group(group.least)})
 
 
 def reference_stars(
     group: ScienceSet, parameters: ReductionParameters, workspace: Workspace
-) -> FieldCatalogue:
-    """Return the stars of the catalogue in the field of a group."""
+) -> tuple[FieldCatalogue, NightStandard]:
+    """Return the stars of the catalogue in the field of a group, and a standard field if they give no zero point."""
     facts = [frame.facts for frame in group.frames.frames if frame.name in group.objects]
-    return field_catalogue(facts, parameters.catalogue, workspace)
+    stars = field_catalogue(facts, parameters.catalogue, workspace)
+    return stars, night_standard(facts, stars.catalogue, parameters.photometry, workspace)
 
 
 @step_task("find stack", "look for {group.label}", tags=["science"])
@@ -160,20 +130,12 @@ def find_stack(
     exposures: Exposures = NONE_BEFORE,
     own: OwnSteps = NO_OWN_STEPS,
 ) -> ProductRef | State[ProductRef] | None:
-    """Return the group's stack if the store has it, made from the same frames in the same way; otherwise
-    None.
-    """
+    """Return the group's stack if the store has it, made from the same frames in the same way; or None."""
     group = group.served_by(calibrations)
     parameters = for_group(parameters, group)
-    stars = reference_stars(group, parameters, workspace)
-    recipe = science_recipe(group, calibrations, parameters, exposures, own, stars)
-    product = existing(recipe, workspace)
-    if product is None:
-        return None
-    with step("stack", group.label, workspace) as current:
-        current.reused = True
-        ref = placed(product, recipe, workspace, reused=True)
-    return Completed(name="Reused", data=ref.model_copy(update={"seconds": current.seconds}))
+    stars, standard = reference_stars(group, parameters, workspace)
+    recipe = science_recipe(group, calibrations, parameters, exposures, own, stars, standard)
+    return find_reused(recipe, "stack", workspace)
 
 
 @step_task("stack", "stack {group.label}", tags=["science"])
@@ -191,8 +153,8 @@ def build_stack(
     # A failed frame may succeed the next time: the stack without it is a different product.
     parameters = for_group(parameters, group)
     whole = group.without({*sky.failed, *aligned.failed})
-    stars = reference_stars(whole, parameters, workspace)
-    recipe = science_recipe(whole, calibrations, parameters, exposures, own, stars)
+    stars, standard = reference_stars(whole, parameters, workspace)
+    recipe = science_recipe(whole, calibrations, parameters, exposures, own, stars, standard)
 
     def build() -> Built:
         alignment = aligned.alignment
@@ -204,16 +166,20 @@ def build_stack(
                 remedy="Inspect the frames; a reference of your own is set by align.reference.",
             )
         alignment, unlike, notes = within_limits(alignment, catalogues, parameters.stack)
-        used = list(alignment.used)
-        grid, inputs, result = stack_frames(alignment, catalogues, sky, parameters, workspace)
+        distortion = distortion_in(aligned.distortion, workspace)
+        grid, inputs, result = stack_frames(alignment, catalogues, sky, parameters, workspace, distortion)
         header = grid.header.copy()
         raw = catalogues[alignment.reference].frame
         primary, _ = read_headers(workspace.readable(raw))
         result = with_own_steps(group.label, result, raw, header, primary, recipe.key, own, workspace)
         sources = detect(result.sci, result.dq, parameters.detect)
-        fitted = fit_stack(group.label, sources, header, result.sci.shape, stars, parameters.astrometry)
+        pointing = pointing_of([catalogues[entry.name].frame.facts for entry in alignment.used])
+        fitted = fit_stack(
+            group.label, sources, header, result.sci.shape, stars, _astrometry(aligned, parameters), pointing
+        )
         header = fitted.header
-        names = tuple(entry.name for entry in used)
+        names = tuple(entry.name for entry in alignment.used)
+        levels = {f.name: f.metrics["level"] for f in sky.frames if f.name in names}
         # Before the stack is raised: the background of its sources is that of the stack as it is.
         calibrated = calibrate_stack(
             result,
@@ -222,19 +188,19 @@ def build_stack(
             {name: catalogues[name].frame.facts for name in names},
             alignment.reference,
             alignment.entries,
-            {f.name: f.metrics["level"] for f in sky.frames if f.name in names},
+            levels,
             stars.catalogue,
+            standard.used,
             parameters.photometry,
             parameters.stack,
         )
         raised = raise_to_zero(result, sources) if parameters.stack.zero_level else 0.0
         skies = tuple(dict.fromkeys(sky_frame for name in names for sky_frame in sky.skies.get(name, ())))
         marks = sky.marks(names)
-        levels = [float(f.metrics["level"] or 0) for f in sky.frames if f.name in names]
         extended = find_extended_source(
             group.label,
             sky,
-            Stacked(result.sci, result.dq, sources.object_mask, grid, used, result.metrics.scales),
+            Stacked(result.sci, result.dq, sources.object_mask, grid, alignment.used, result.metrics.scales),
             {name: ref.metrics for name, ref in catalogues.items()},
             {frame.name: frame.facts for frame in group.frames.frames},
             parameters.sky,
@@ -244,13 +210,13 @@ def build_stack(
             **calibrated.figures,
             **fitted.figures,
             reference=alignment.reference,
-            registration=registration_error(used),
+            registration=registration_error(alignment.used),
             weakly_aligned=len(alignment.weak),
             seeing=float(sources.seeing) if np.isfinite(sources.seeing) else None,
             raised=raised,
             sources=len(sources.catalogue),
-            transparency=min(entry.flux_scale for entry in used),
-            sky=float(np.median(levels)),
+            transparency=min(entry.flux_scale for entry in alignment.used),
+            sky=float(np.median([float(level or 0) for level in levels.values()])),
             starlight=mean_starlight([f for f in sky.frames if f.name in names]),
             sky_frames=min(len(sky.skies[name]) for name in names),
             background_error=background_error(
@@ -293,7 +259,9 @@ def build_stack(
             doubts=("its sky comes from fewer than 2 frames",) if marks else (),
         )
 
-    return find_or_build(recipe, build, workspace)
+    stack = find_or_build(recipe, build, workspace)
+    release_if_scarce(sky.frames, workspace)
+    return stack
 
 
 def within_limits(
@@ -329,6 +297,13 @@ def _quality(entry: AlignEntry, ref: ScratchRef) -> FrameQuality:
     )
 
 
+def _astrometry(aligned: AlignedGroup, parameters: ReductionParameters) -> AstrometryParameters:
+    """Return the parameters of the world coordinates: a stack without the distortion of the camera has none."""
+    if aligned.distortion is None:
+        return parameters.astrometry
+    return parameters.astrometry.model_copy(update={"distortion": "never"})
+
+
 def _left_out(group: ScienceSet, used: Collection[str], known: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
     """Return the frames that are neither in the stack nor sky for one that is, each with the reason."""
     named = {one.name for one in known}
@@ -343,6 +318,7 @@ def stack_frames(
     sky: SkyPass,
     parameters: ReductionParameters,
     workspace: Workspace,
+    distortion: Distortion | None = None,
 ) -> tuple[Grid, list[StackInput], StackResult]:
     """Stack the used frames of an alignment; return the grid, the frames and the stack.
 
@@ -356,10 +332,14 @@ def stack_frames(
         The sky-subtracted frames.
     parameters
         Those for the group (`for_group`).
+    distortion
+        That of the camera, which the stack is without.
     """
-    frames = [align_input(ref, workspace) for ref in catalogues.values()]
-    grid = output_grid(alignment, frames, mode=parameters.resample.extent)
-    inputs = [_stack_input(entry, sky, catalogues[entry.name].metrics) for entry in alignment.used]
+    frames = [align_input(ref, workspace, distortion) for ref in catalogues.values()]
+    grid = output_grid(alignment, frames, mode=parameters.resample.extent, distortion=distortion)
+    inputs = [
+        _stack_input(entry, sky, catalogues[entry.name].metrics, distortion) for entry in alignment.used
+    ]
     result = make_stack(
         inputs,
         grid,
@@ -372,7 +352,9 @@ def stack_frames(
     return grid, inputs, result
 
 
-def _stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]) -> StackInput:
+def _stack_input(
+    entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric], distortion: Distortion | None
+) -> StackInput:
     """Return a sky-subtracted frame to stack, with the figures of its detection."""
     frame = sky.frame(entry.name)
     if frame is None:
@@ -387,4 +369,5 @@ def _stack_input(entry: AlignEntry, sky: SkyPass, measured: Mapping[str, Metric]
         flux_error=entry.flux_error,
         noise=float(measured["rms"] or 0.0),
         seeing=float(seeing) if seeing is not None else None,
+        distortion=distortion,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from imaging.astrometry.figures_of_wcs import AstrometryMetrics
 from imaging.header import Header
 from imaging.listed import counted
+from imaging.photometry.magnitudes import PhotometryMetrics
 from imaging.products.header_cards import CardValue
 from imaging.products.product_file import ProductFile
 from imaging.products.product_tables import Table, stamped
@@ -22,6 +24,12 @@ from tasks.sky import Persisting, SkyPass
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, ScratchRef
 from tasks.support.workspace import Workspace
+
+if TYPE_CHECKING:
+    from imaging.mosaic.mosaic import MosaicResult
+
+#: Value, None if it is unknown, and comment of a card.
+Known = tuple[CardValue | None, str]
 
 #: What the columns of ALIGNMENT are.
 _ALIGNMENT_COLUMNS: Final = {
@@ -40,7 +48,7 @@ _ALIGNMENT_COLUMNS: Final = {
 
 def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | tuple[CardValue, str]]:
     """Return the cards of a stack whose frames are aligned to ``reference``; a figure that is unknown has none."""
-    cards: dict[str, tuple[CardValue | None, str]] = {
+    cards: dict[str, Known] = {
         "REFFRAME": (reference, "Frame that the others are aligned to"),
         "REGERR": (metrics.registration, "Standard error of the registration [px]"),
         "NWEAK": (metrics.weakly_aligned or None, "Frames aligned without enough stars"),
@@ -59,9 +67,21 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "SKYTHROW": (metrics.needed_throw, "Distance of sky frames that it needs [arcsec]"),
         "NPERSIST": (metrics.persistence, "Pixels of the frames flagged for persistence"),
         "PERSFRAC": (metrics.persistence_strength, "Measured over expected persistence"),
+        **photometry_cards(metrics),
+        **astrometry_cards(metrics),
+        "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
+        "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
+        "AIRMASS": (metrics.mean_airmass, "Mean airmass"),
+    }
+    return known_cards(cards)
+
+
+def photometry_cards(metrics: PhotometryMetrics) -> dict[str, Known]:
+    """Return the cards of the zero point, the depth and the apertures."""
+    return {
         "MAGZERO": (metrics.zero_point, "Magnitude of a source of 1 electron [mag]"),
         "MAGZERR": (metrics.zero_point_error, "Standard error of MAGZERO [mag]"),
-        "MAGZSRC": (metrics.zero_point_source, "MAGZERO is from: catalogue, or nominal"),
+        "MAGZSRC": (metrics.zero_point_source, "MAGZERO is from: catalogue, standard, nominal"),
         "MAGZN": (metrics.zero_point_stars, "Stars that MAGZERO is from"),
         "MAGZSIG": (metrics.zero_point_scatter, "Their weighted rms about MAGZERO [mag]"),
         "MAGZCOL": (metrics.colour_term, "Change of MAGZERO with colour [mag/mag]"),
@@ -71,6 +91,12 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "APRADIUS": (metrics.aperture_radius, "Aperture of FLUX_AUTO [px]"),
         "APCORR": (metrics.aperture_correction, "All light over that within APRADIUS"),
         "APCORERR": (metrics.aperture_correction_error, "Standard error of APCORR"),
+    }
+
+
+def astrometry_cards(metrics: AstrometryMetrics) -> dict[str, Known]:
+    """Return the cards of the world coordinates."""
+    return {
         "WCSFROM": (metrics.wcs_from, "World coordinates: telescope, or a catalogue"),
         "ASTRMS": (metrics.astrometry_rms, "Residual of its stars along one axis [mas]"),
         "ASTERR": (metrics.astrometry_error, "Expected error along one axis [mas]"),
@@ -78,14 +104,15 @@ def stack_cards(metrics: StackMetrics, reference: str) -> dict[str, CardValue | 
         "ASTCHNCE": (metrics.astrometry_chance, "Probability of such a match by chance"),
         "ASTOFF": (metrics.pointing_error, "Error of the telescope's coordinates [arcsec]"),
         "ASTTURN": (metrics.pointing_rotation, "Error of the telescope's position angle [deg]"),
-        "EXPSTART": (stamped(metrics.started), "UT start of the first exposure"),
-        "EXPEND": (stamped(metrics.ended), "UT end of the last exposure"),
-        "AIRMASS": (metrics.mean_airmass, "Mean airmass"),
     }
+
+
+def known_cards(cards: Mapping[str, Known]) -> dict[str, CardValue | tuple[CardValue, str]]:
+    """Return the cards that have a value."""
     return {keyword: (value, text) for keyword, (value, text) in cards.items() if value is not None}
 
 
-def registration_error(entries: list[AlignEntry]) -> float | None:
+def registration_error(entries: Sequence[AlignEntry]) -> float | None:
     """Return the root mean square of the frames' standard errors of registration, px."""
     errors = [e.uncertainty for e in entries if e.found_by != "reference"]
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
@@ -153,9 +180,13 @@ def _persistence_row(frame: Persisting | None) -> tuple[int, float, float]:
 
 
 def source_table(
-    result: StackResult, sources: Detection, header: Header, aperture: float, light: SourceLight
+    result: StackResult | MosaicResult,
+    sources: Detection,
+    header: Header,
+    aperture: float,
+    light: SourceLight,
 ) -> Table:
-    """Return OBJCAT of a stack."""
+    """Return OBJCAT of a stack or mosaic."""
     rows = object_catalogue(result.sci, result.dq, sources, header, aperture, light)
     units = {column.name: column.unit for column in COLUMNS if column.unit}
     return Table(rows, units, {column.name: column.meaning for column in COLUMNS})

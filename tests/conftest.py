@@ -1,9 +1,8 @@
-"""Fixtures for all tests: one embedded server for a session, one fresh database for a test."""
+"""Fixtures for all tests: one embedded server for a session, one clean database for a test."""
 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from clean_databases import CleanDatabases
+
     from calib_store.model.settings import StoreSettings
     from calib_store.server.postgres import PostgresAddress
     from calib_store.store import Store
@@ -21,6 +22,7 @@ pytest_plugins = [
     "foreign_server",
     "prefect_server",
     "real_server",
+    "receivers",
     "s3_server",
     "service_up",
     "store_records",
@@ -29,6 +31,16 @@ pytest_plugins = [
 # How long an example takes depends on what else the machine does.
 settings.register_profile("nirflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nirflow")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes longest first, so that no process is left alone with it: services, which wait for events, and
+    other reductions.
+    """
+    folder = Path(__file__).with_name("e2e")
+    with_services = {item.path for item in items if "service" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (folder not in item.path.parents, item.path not in with_services))
+
 
 _TEMPLATE = "nirflow_template"
 #: Accounts of the session's server: what a pipeline and a reader log in as.
@@ -56,6 +68,8 @@ def postgres_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     with address.administer() as connection:
         # The tests do not cut the power, and syncing makes each new database three times as slow.
         connection.execute("ALTER SYSTEM SET fsync = off")
+        # Emptied databases are soon used again, as if they had just been made.
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
         connection.execute("SELECT pg_reload_conf()")
     yield folder
     postgres.stop(folder)
@@ -80,15 +94,19 @@ def postgres_address(postgres_data_dir: Path) -> PostgresAddress:
     return address
 
 
+@pytest.fixture(scope="session")
+def clean_databases(postgres_address: PostgresAddress) -> CleanDatabases:
+    """Migrated databases without records."""
+    from clean_databases import CleanDatabases
+
+    return CleanDatabases(postgres_address, _TEMPLATE)
+
+
 @pytest.fixture
-def owner_url(postgres_address: PostgresAddress) -> Iterator[str]:
-    """URL of a fresh, migrated database for the owner of its tables; dropped after the test."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with postgres_address.administer() as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} OWNER nirflow")
-    yield postgres_address.url(name).render_as_string(hide_password=False)
-    with postgres_address.administer() as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def owner_url(postgres_address: PostgresAddress, clean_databases: CleanDatabases) -> Iterator[str]:
+    """URL of a clean, migrated database for the owner of its tables."""
+    with clean_databases.one() as name:
+        yield postgres_address.url(name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

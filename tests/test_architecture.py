@@ -28,21 +28,21 @@ MAY_IMPORT: dict[str, set[str]] = {
 LAYERS: dict[str, tuple[str, ...]] = {
     "imaging": (
         "instruments", "frames", "pixels", "io", "products", "reference_catalogue", "own_steps", "sources", "detrend",
-        "calibrations", "sky", "photometry", "registration", "astrometry", "stack", "simulator",
+        "calibrations", "sky", "registration", "photometry", "quick_look", "astrometry", "stack", "mosaic", "simulator",
     ),
     "calib_store": (
         "model", "rules", "files", "tables", "migrations", "server", "choice", "curation", "exchange",
         "administration",
     ),
     "deployments": (
-        "settings", "prefect_api", "access", "pages", "prefect_server", "arrivals", "deployed", "registry",
-        "supervisor",
+        "settings", "prefect_api", "access", "notices", "status", "pages", "prefect_server", "arrivals", "judging",
+        "deployed", "registry", "supervisor",
     ),
     "tasks": (
-        "prefect_internals", "support", "reference_catalogue", "building", "own_steps", "fallbacks", "starlight",
-        "photometry", "astrometry",
+        "prefect_internals", "support", "reference_catalogue", "building", "own_steps", "fallbacks", "photometry",
+        "astrometry", "science", "starlight", "mosaic",
     ),
-    "flows": ("recipes", "run", "page"),
+    "flows": ("recipes", "run", "page", "standing"),
 }  # fmt: skip
 MOST_MODULES = 16
 #: Libraries that the science knows nothing of.
@@ -176,7 +176,7 @@ SHARED_NAMES: dict[str, str] = {
     "server": "the Prefect server, its commands",
     "service": "everything that is up, its commands",
     "sky_flat": "the science, its step",
-    "stack": "the science, its step",
+    "stack": "the science, its step, the command that combines stacks",
     "survey": "of a night's files: its step, its commands",
     "verify": "the store, its commands",
 }
@@ -365,7 +365,7 @@ def test_what_prefect_documents_may_be_used_anywhere(source: str) -> None:
 WRITERS = {
     "nirflow/console/output.py", "nirflow/console/tables.py", "nirflow/reduction.py",
     "deployments/prefect_server/serve.py", "deployments/printable_output.py", "nirflow/__main__.py",
-    "nirflow/outermost.py",
+    "nirflow/outermost.py", "deployments/image_digests.py",
 }  # fmt: skip
 #: Who makes artifacts of Prefect's; what others give them is made plain there.
 ARTIFACT_MAKERS = {"tasks/support/artifacts.py", "flows/run/progress.py"}

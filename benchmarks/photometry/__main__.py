@@ -43,6 +43,7 @@ def main() -> int:
     parser = ArgumentParser(prog="python -m benchmarks.photometry", description=__doc__)
     parser.add_argument("--bands", nargs="+", default=BANDS, choices=BANDS)
     parser.add_argument("--realisations", type=int, default=30, help="stacks of each band")
+    parser.add_argument("--catalogues", type=int, default=10, help="catalogues of the stars of each stack")
     parser.add_argument("--size", type=int, default=1024, help="rows and columns of a stack")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first stack")
     parser.add_argument("--json", action="store_true", help="print JSON on standard output")
@@ -50,7 +51,7 @@ def main() -> int:
     limits: list[Limit] = []
     for band in options.bands:
         seeds = range(options.seed, options.seed + options.realisations)
-        found = [realise(band, seed, options.size) for seed in seeds]
+        found = [realise(band, seed, options.size, options.catalogues) for seed in seeds]
         limits += [
             *zero_points(band, found),
             *stars(band, found),
@@ -72,17 +73,23 @@ def main() -> int:
 
 
 def zero_points(band: str, found: Sequence[Realisation]) -> list[Limit]:
-    """Return the figures of the zero points."""
-    off = np.array([one.zero_point for one in found])
-    error = np.array([one.error for one in found])
-    expected = np.array([one.scatter / np.sqrt(one.number) for one in found])
-    stars = f"{len(found)} realisations, {np.mean([one.number for one in found]):.0f} stars each"
+    """Return the figures of the zero points: of one catalogue of each stack, the width of all of them.
+
+    The width of 30 deviations has a standard error of 13 %: too much for limits of 20 %.
+    """
+    one = [realisation.zero_points[0] for realisation in found]
+    every = [zero_point for realisation in found for zero_point in realisation.zero_points]
+    stars = f"{len(one)} realisations, {np.mean([z.number for z in one]):.0f} stars each"
+    ratio = np.mean([z.error / (z.scatter / np.sqrt(z.number)) for z in one])
+    width = float(np.std([z.pull for z in every], ddof=1))
+    first = float(np.std([z.pull for z in one], ddof=1))
+    note = f"{len(every)} catalogues; {len(one)} realisations alone {first:.2f}"
     return [
-        Limit(band, "zero point, mean error, mag", abs(float(off.mean())), 0, 0.003, stars),
-        Limit(band, "zero point, pull width", float((off / error).std(ddof=1)), 0.8, 1.2),
-        Limit(band, "zero point, largest pull", float(np.abs(off / error).max()), 0, 3.5),
-        Limit(band, "zero point, error over scatter / sqrt(N)", float(np.mean(error / expected)), 0.8, 1.2),
-    ]
+        Limit(band, "zero point, mean error, mag", abs(float(np.mean([z.off for z in one]))), 0, 0.003, stars),
+        Limit(band, "zero point, pull width", width, 0.8, 1.2, note),
+        Limit(band, "zero point, largest pull", max(abs(z.pull) for z in one), 0, 3.5, stars),
+        Limit(band, "zero point, error over scatter / sqrt(N)", float(ratio), 0.8, 1.2),
+    ]  # fmt: skip
 
 
 def stars(band: str, found: Sequence[Realisation]) -> list[Limit]:

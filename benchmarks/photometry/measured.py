@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.photometry.synthetic import FIELD, Scene, Stars, SyntheticStack, synthetic_stack
-from imaging.photometry.magnitudes import Photometry, StandardStars, measure_photometry
+from imaging.photometry.calibrate import MeasuredSources, StandardStars, calibrate
+from imaging.photometry.magnitudes import Photometry, measure_photometry
 from imaging.photometry.measured_image import circle_sums
+from imaging.photometry.photometry_parameters import PhotometryParameters
+from imaging.photometry.zero_point import MAGNITUDES
 from imaging.simulator.plans.f2_nights import SKY_SCALE
-from imaging.sources.detect import detect
+from imaging.sources.detect import Detection, detect
 
 #: True zero point of a stack, mag.
 ZERO_POINT: Final = 31.9
@@ -32,6 +36,20 @@ _FAINT: Final = (2.0, 12.0)
 _FAINT_SHARE, _PIXELS = 0.4, 12.6
 
 
+class MeasuredZeroPoint(NamedTuple):
+    """A zero point minus the true one, its stated error, the scatter and the number of its stars."""
+
+    off: float
+    error: float
+    scatter: float
+    number: int
+
+    @property
+    def pull(self) -> float:
+        """The deviation in stated errors."""
+        return self.off / self.error
+
+
 @dataclass(frozen=True)
 class Realisation:
     """The results of one stack.
@@ -43,8 +61,8 @@ class Realisation:
         stated errors, (n,).
     relative
         Stated relative errors, (n,).
-    zero_point, error, scatter, number
-        The zero point minus the true one, its error, the scatter and the number of its stars.
+    zero_points
+        Those of several catalogues of the same stars, the first one that of the figures above.
     forced
         Deviations of the faint stars' fluxes at their true places, over the light of a source of five sigma, (n,).
     empty
@@ -54,10 +72,7 @@ class Realisation:
     flux: NDArray[np.float64]
     pull: NDArray[np.float64]
     relative: NDArray[np.float64]
-    zero_point: float
-    error: float
-    scatter: float
-    number: int
+    zero_points: tuple[MeasuredZeroPoint, ...]
     forced: NDArray[np.float64]
     empty: dict[float, NDArray[np.float64]]
 
@@ -92,33 +107,59 @@ def listed(stars: Stars, rng: np.random.Generator) -> StandardStars:
     )
 
 
-def photometry_of(
-    stack: SyntheticStack, standards: StandardStars | None
-) -> tuple[Photometry, NDArray[np.void]]:
-    """Return the photometry of a stack, and its sources."""
-    found = detect(stack.sci, stack.dq)
-    measured = measure_photometry(
+def photometry_of(stack: SyntheticStack, standards: StandardStars | None, found: Detection) -> Photometry:
+    """Return the photometry of a stack with its sources."""
+    return measure_photometry(
         stack.sci,
         stack.var,
         stack.dq,
         found,
         noise_correlation=stack.noise_correlation,
         pixel_scale=SKY_SCALE,
-        nominal=None,
+        known=None,
         reference=standards,
     )
-    return measured, found.catalogue
 
 
-def realise(band: str, seed: int, size: int = FIELD) -> Realisation:
-    """Make a stack of a band and measure it."""
+def zero_points_of(
+    measured: Photometry, sources: NDArray[np.void], seeing: float, catalogues: Sequence[StandardStars]
+) -> tuple[MeasuredZeroPoint, ...]:
+    """Return the zero points that catalogues give to a measured stack."""
+    positions = np.column_stack([sources["x"], sources["y"]]).astype(np.float64)
+    given = MeasuredSources(sources, positions, measured.flux, measured.flux_error, seeing)
+    common = MAGNITUDES * measured.correction.error / measured.correction.factor
+    found = []
+    for catalogue in catalogues:
+        result = calibrate(given, catalogue, None, SKY_SCALE, PhotometryParameters())
+        stars = result.standards
+        assert stars is not None
+        error = math.hypot(result.error, common)
+        found.append(MeasuredZeroPoint(result.value - ZERO_POINT, error, stars.scatter, stars.stars))
+    return tuple(found)
+
+
+def realise(band: str, seed: int, size: int = FIELD, catalogues: int = 1) -> Realisation:
+    """Make a stack of a band and measure it.
+
+    Parameters
+    ----------
+    band
+        Y, H or K-red: each has its own random numbers.
+    seed
+        Of the random numbers.
+    size
+        Rows and columns.
+    catalogues
+        Reference catalogues of its stars, each with errors, gaps and outliers of its own.
+    """
     from scipy.spatial import cKDTree
 
-    rng = np.random.default_rng([seed, 18])
+    rng = np.random.default_rng([seed, 18, *band.encode()])
     scene = Scene(band=band, size=size)
     stars = grid_stars(scene, rng)
     stack = synthetic_stack(scene, rng, stars)
-    measured, sources = photometry_of(stack, listed(stars, rng))
+    found = detect(stack.sci, stack.dq)
+    measured, sources = photometry_of(stack, None, found), found.catalogue
     places = np.column_stack([stars.x, stars.y])
     distance, nearest = cKDTree(places).query(np.column_stack([sources["x"], sources["y"]]))
     good = (distance < 2.0) & (sources["flags"] == 0)
@@ -131,20 +172,17 @@ def realise(band: str, seed: int, size: int = FIELD) -> Realisation:
     forced = circle_sums(measured.image.sky_subtracted, places, radius) * factor
     snr = 5 * stars.flux / measured.limit
     faint = (snr > _FAINT[0]) & (snr < _FAINT[1])
-    standards = measured.standards
     empty = {}
     for r in RADII:
         centres = measured.image.empty_centres(r, 2.0 * r)
         errors = measured.noise.flux_errors(measured.image, centres, r)
         empty[r] = circle_sums(measured.image.sky_subtracted, centres, r) / errors
+    lists = [listed(stars, rng) for _ in range(catalogues)]
     return Realisation(
         true,
         off / relative,
         relative,
-        measured.zero_point - ZERO_POINT,
-        measured.zero_point_error,
-        standards.scatter if standards else math.nan,
-        standards.stars if standards else 0,
+        zero_points_of(measured, sources, found.seeing, lists),
         5 * (forced - stars.flux)[faint] / measured.limit,
         empty,
     )

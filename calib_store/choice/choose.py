@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from calib_store.choice import matching
+from calib_store.choice.standard_stacks import match_standard
 from calib_store.model.records import Match, Product
+from calib_store.model.values import STANDARD
 from calib_store.tables import rulebook, variants
 from calib_store.tables.database import Database
 from imaging.frames.facts import FrameFacts
@@ -33,11 +35,17 @@ class Question:
 
 def match(database: Database, question: Question, flaw_of: FlawOf) -> Match:
     """Return the product that serves a frame, or none, and the others that were considered."""
+    if question.kind == STANDARD:
+        return match_standard(database, question.facts, as_of=question.as_of, system=_system(question))
     return _matched(database, question, flaw_of)[0]
 
 
 def explain(database: Database, question: Question, flaw_of: FlawOf, limit: int) -> Match:
     """Return the choice of `match` with products that do not serve: at most ``limit`` before and after the frame."""
+    if question.kind == STANDARD:
+        return match_standard(
+            database, question.facts, as_of=question.as_of, system=_system(question), others=2 * limit
+        )
     found, wanted = _matched(database, question, flaw_of)
     near = database.read(lambda connection: matching.nearest(connection, wanted, limit))
     there = {candidate.product.id for candidate in found.candidates}
@@ -45,6 +53,11 @@ def explain(database: Database, question: Question, flaw_of: FlawOf, limit: int)
     judged.sort(key=lambda one: matching.first_failure(one[0], one[1], wanted))
     rest = matching.judged_candidates(judged, found.product, wanted)
     return replace(found, candidates=(*found.candidates, *rest))
+
+
+def _system(question: Question) -> str:
+    """Return the magnitude system of the run, or the usual one."""
+    return str((question.parameters or {}).get("photometry", {}).get("system", "Vega"))
 
 
 def _matched(database: Database, question: Question, flaw_of: FlawOf) -> tuple[Match, matching.Wanted]:

@@ -194,7 +194,7 @@ def judged_candidates(
         if failure is not None:
             candidates.append(Candidate(product, serves=False, taken=False, reason=failure))
         elif taken is not None and product.id == taken.id:
-            candidates.append(Candidate(product, True, True, f"taken: {_distance(product, wanted.facts)}"))
+            candidates.append(Candidate(product, True, True, f"taken: {distance(product, wanted.facts)}"))
         else:
             candidates.append(Candidate(product, True, False, _outranked(product, taken, wanted)))
     return tuple(candidates)
@@ -212,7 +212,7 @@ def _outranked(product: Product, taken: Product | None, wanted: Wanted) -> str:
         return f"noise {_noise(product)}, the one taken {_noise(taken)} (equally near, within {_step()})"
     if criterion.outranked:
         return criterion.outranked
-    return f"{_distance(product, wanted.facts)}; the one taken {_distance(taken, wanted.facts)}"
+    return f"{distance(product, wanted.facts)}; the one taken {distance(taken, wanted.facts)}"
 
 
 def _noise(product: Product) -> str:
@@ -224,7 +224,8 @@ def _step() -> str:
     return f"{EQUALLY_NEAR / timedelta(hours=1):g} hours"
 
 
-def _distance(product: Product, facts: FrameFacts) -> str:
+def distance(product: Product, facts: FrameFacts) -> str:
+    """Return how far a product is from a frame in time, for an explanation."""
     gap = product.middle - facts.middle
     side = "before" if gap < timedelta(0) else "after"
     hours = abs(gap) / timedelta(hours=1)

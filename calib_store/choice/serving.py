@@ -29,8 +29,8 @@ def serves(product: Product) -> str:
 
 
 def kinds_for(facts: FrameFacts) -> tuple[str, ...]:
-    """Return the kinds of calibration needed for a frame's products; for an unusual frame, those of science."""
+    """Return the kinds of calibration for a frame's products, also optional ones; for an unusual frame, of science."""
     thermal = facts.filter in facts.table.thermal_bands
     made_of = [kind for kind in KINDS.values() if facts.kind in kind.frames] or [STACK]
-    needed = {one for kind in made_of for one in kind.made_with(thermal=thermal)}
+    needed = {one for kind in made_of for one in (*kind.made_with(thermal=thermal), *kind.uses)}
     return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)

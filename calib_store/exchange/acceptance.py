@@ -13,7 +13,7 @@ from uuid import UUID
 
 from calib_store.exchange.ancestry import is_by_name, is_direct
 from calib_store.model.records import InputRef
-from calib_store.model.values import OWN_STEP
+from calib_store.model.values import IN_PARAMETERS
 from calib_store.store import Store
 from calib_store.tables.products import with_ids
 from imaging.calibrations.sanity import LIMITS, check_usable
@@ -46,7 +46,7 @@ def _agreement(kind: str, table: Instrument) -> tuple[tuple[str, ...], tuple[str
 
     Products of light may combine frames with different exposure times.
     """
-    if not KINDS[kind].is_of_a_band:
+    if not KINDS[kind].is_of_a_band or KINDS[kind].is_optional:
         return table.same[KINDS[kind].name], ()
     optics = table.same["flat"]
     others = tuple(name for name in table.same["dark"] if name not in optics)
@@ -195,7 +195,7 @@ def members(
     FrameError
         If frames are known by their checksums and all of them are of another kind.
     """
-    direct = [ref for ref in inputs if is_direct(ref) and ref.role != OWN_STEP]
+    direct = [ref for ref in inputs if is_direct(ref) and ref.role not in IN_PARAMETERS]
     shas = {ref.source: ref for ref in direct if isinstance(ref.source, str)}
     companions = companions or Companions()
     noted = {sha256: one for sha256, one in companions.frames.items() if sha256 in shas}
@@ -207,14 +207,17 @@ def members(
     frames = list(noted.values())
     proven = [one for sha256, one in noted.items() if not is_by_name(shas[sha256])]
     ids = [ref.source for ref in direct if isinstance(ref.source, UUID)]
+    alike = (kind, *KINDS[kind].made_of)
     products = [
         (product.name, FrameFacts.model_validate(product.facts))
         for product in store.database.read(lambda connection: with_ids(connection, ids))
-        if product.kind == kind
+        if product.kind in alike
     ]
     together = [companions.products[one] for one in ids if one in companions.products]
-    products += [one for its, one in together if its == kind and one[0] not in {name for name, _ in products}]
-    kinds = KINDS[kind].frames
+    products += [
+        one for its, one in together if its in alike and one[0] not in {name for name, _ in products}
+    ]
+    kinds: tuple[str, ...] = KINDS[kind].frames or KINDS[kind].made_of
     found = [(other, facts) for other, facts in frames if facts.kind in kinds]
     if proven and not found and not products:
         origins = listed((other for other, _ in proven), _MOST_NAMED)

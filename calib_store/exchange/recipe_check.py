@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from calib_store.model.records import Foreign, InputRef, input_key, recipe_key
-from calib_store.model.values import OWN_STEP, exposure_keys, exposures_in
+from calib_store.model.values import IN_PARAMETERS, exposure_keys, exposures_in
 
 #: Algorithm version of a product made elsewhere, and the only input of its recipe: its file.
 ADOPTED: Final = "adopted"
@@ -60,7 +60,7 @@ def expected_key(
         return None
     named = []
     for ref in inputs:
-        if ref.role == OWN_STEP:  # by its sha256 among the parameters
+        if ref.role in IN_PARAMETERS:
             continue
         if isinstance(ref.source, Foreign) or (isinstance(ref.source, UUID) and ref.source not in keys):
             return None

@@ -19,6 +19,10 @@ from imaging.frames.facts import FrameFacts
 
 #: Role of a product that an argument of a user's own step names. It is part of the recipe by its sha256 there.
 OWN_STEP: Final = "own step"
+#: Role of the stack of a standard field that gave a stack its zero point.
+STANDARD: Final = "standard"
+#: Roles of products that an input is not combined with or applied as; what they contribute is among the parameters.
+IN_PARAMETERS: Final = frozenset({OWN_STEP, STANDARD})
 #: Deepest nesting of lists and tables; a product has five levels.
 _DEEPEST: Final = 50
 

@@ -15,12 +15,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from calib_store.model.values import json_digest
+from calib_store.model.values import STANDARD, json_digest
 from calib_store.rules.order import ORDERS
 from imaging.errors import StoreError
 from imaging.frames.facts import FrameFacts
 from imaging.instruments import catalogue
-from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS, CalibrationKind
+from imaging.kinds import CALIBRATION_KINDS, PRODUCT_KINDS, RuleKind
 
 Facts = FrameFacts | Mapping[str, Any]
 
@@ -47,7 +47,9 @@ class Rule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name; part of the configuration that a product serves")
-    kind: CalibrationKind = Field(description="kind of the products")
+    kind: RuleKind = Field(
+        description="kind of the products; standard: stacks of standard fields, for their zero points"
+    )
     match: tuple[str, ...] = Field(
         min_length=1, description="facts that must agree, in the order of explanations"
     )
@@ -176,7 +178,7 @@ class RuleSet(BaseModel):
         Parameters
         ----------
         kind
-            Kind of the product.
+            Kind of the product, or `calib_store.model.values.STANDARD`.
         facts
             Facts of a frame or product of the instrument.
 
@@ -185,7 +187,8 @@ class RuleSet(BaseModel):
         StoreError
             For an unknown kind.
         """
-        check_kind(kind)
+        if kind != STANDARD:
+            check_kind(kind)
         rules = [rule for rule in self.rules if rule.kind == kind]
         own = tuple(rule for rule in rules if rule.instrument == _instrument(facts))
         return own or tuple(rule for rule in rules if not rule.instrument)
@@ -242,7 +245,7 @@ def stored_rules(content: Mapping[str, Any]) -> RuleSet:
     Another version of nirflow may have set them. They have no effect here, where such products are neither made nor
     chosen.
     """
-    known = [rule for rule in content["rules"] if rule["kind"] in CALIBRATION_KINDS]
+    known = [rule for rule in content["rules"] if rule["kind"] in (*CALIBRATION_KINDS, STANDARD)]
     for rule in content["rules"]:
         if rule not in known:
             version, name, kind = content["version"], rule["name"], rule["kind"]

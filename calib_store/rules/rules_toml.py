@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from calib_store.model.values import STANDARD
 from calib_store.rules.order import CURRENT
 from calib_store.rules.rules import Rule, RuleSet
 from imaging.errors import FrameError, StoreError
 from imaging.instruments import catalogue
 from imaging.instruments.instrument import Instrument
 from imaging.io.limits import opened
-from imaging.kinds import CALIBRATIONS
+from imaging.kinds import CALIBRATIONS, STACK
 from imaging.machine import size_text
 
 #: Largest table of rules that is read, bytes; the shipped one has 2 kB.
@@ -184,3 +185,11 @@ def _rules_of(table: Instrument, instrument: str) -> Iterator[Rule]:
                 "published": True,
             }
             yield made.model_copy(update=changes)
+    # The light path of a standard is that of the field: what a flat and its frames share, but for the section.
+    yield Rule.model_validate(
+        {
+            "name": f"{prefix}{STANDARD}", "kind": STANDARD, "instrument": instrument,
+            "match": ("instrument", *(fact for fact in table.same["flat"] if fact != "section")),
+            "window_days": table.windows[STACK.name].serve or STACK.windows["serve"],
+        }
+    )  # fmt: skip

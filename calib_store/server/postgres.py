@@ -127,6 +127,11 @@ def revive(data_dir: Path) -> None:
         ensure_running(data_dir)
 
 
+def exists(data_dir: Path) -> bool:
+    """Return whether there is an embedded server for ``data_dir``, running or not. Nothing is started or created."""
+    return _cluster(data_dir.expanduser().resolve()).is_dir()
+
+
 def status(data_dir: Path) -> ServerStatus:
     """Return the status of the embedded server of ``data_dir``, by an actual connection. Nothing is started."""
     data_dir = data_dir.expanduser().resolve()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from psycopg.types.json import set_json_loads
 from pydantic_core import from_json
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: The oldest version of PostgreSQL that is supported, as libpq numbers versions.
+_OLDEST: Final = 160000
 _POOL_SIZE = 4
 _CONNECT_SECONDS = 10
 #: How long a database that answered before may be unavailable (a restart, a failover) before work is abandoned, s.
@@ -81,6 +83,7 @@ class Database:
             connect_args=arguments,
         )  # fmt: skip
         event.listen(self.engine, "connect", _quick_json)
+        event.listen(self.engine, "connect", self._check_version)
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         # A lock has its own connection: with the pool, waiting flows could starve the one that is running.
         self._locks: Engine = create_engine(
@@ -100,6 +103,16 @@ class Database:
         shown = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
         host = self.url.query.get("host", "")
         return shown.render_as_string() + (f" ({host})" if host else "")
+
+    def _check_version(self, connection: Any, _: object) -> None:
+        """Refuse a server that is too old at once, before a query fails for a reason that no one understands."""
+        if connection.info.server_version < _OLDEST:
+            version = connection.info.parameter_status("server_version")
+            connection.close()
+            raise StoreError(
+                f"The server of {self.place} is PostgreSQL {version}; nirflow needs {_OLDEST // 10000} or later.",
+                remedy="Upgrade it, or name another in NIRFLOW_DATABASE_URL.",
+            )
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:

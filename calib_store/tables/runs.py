@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -13,6 +14,27 @@ from calib_store.model.records import Run
 from calib_store.tables.database import Database
 from calib_store.tables.frames import plain_json
 from calib_store.tables.schema import runs
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """A finished run without its report. Times are UTC.
+
+    Attributes
+    ----------
+    nights, flow, sequence, waits_for, started, ended
+        As in `calib_store.model.records.Run`.
+    name
+        Name of the flow run.
+    """
+
+    nights: tuple[date, ...]
+    flow: str
+    sequence: str | None
+    waits_for: tuple[str, ...]
+    started: datetime
+    ended: datetime
+    name: str
 
 
 class Runs:
@@ -73,6 +95,17 @@ def _waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
         .order_by(runs.c.sequence, runs.c.ended.desc(), runs.c.id)
     )
     return tuple(run for run in _runs(connection.execute(last).mappings()) if run.waits_for)
+
+
+def times_since(connection: Connection, since: datetime) -> tuple[RunTimes, ...]:
+    """Return the runs that ended at a time or later, in order of their ends."""
+    columns = (runs.c.nights, runs.c.flow, runs.c.sequence, runs.c.waits_for, runs.c.started, runs.c.ended)
+    name = func.coalesce(runs.c.report["flow_run"].astext, "").label("name")
+    query = select(*columns, name).where(runs.c.ended >= since).order_by(runs.c.ended, runs.c.id)
+    return tuple(
+        RunTimes(tuple(nights), flow, sequence, tuple(waits_for), started, ended, named)
+        for nights, flow, sequence, waits_for, started, ended, named in connection.execute(query)
+    )
 
 
 def _runs(rows: Iterable[Any]) -> tuple[Run, ...]:

@@ -73,6 +73,8 @@ frames = Table(
 Index(None, frames.c.name)
 Index(None, frames.c.started)
 Index("frames_refused_idx", frames.c.sha256, postgresql_where=frames.c.facts.is_(None))
+Index(None, frames.c.added_at)
+Index("frames_quarantined_idx", frames.c.added_at, postgresql_where=frames.c.quarantine.is_not(None))
 
 #: The complete headers, in a separate table so that the rows of frames stay short.
 frame_headers = Table(

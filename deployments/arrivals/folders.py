@@ -14,7 +14,7 @@ from watchfiles import Change, watch
 from watchfiles.main import FileChange
 
 from deployments.arrivals.landing import Signature, signature
-from imaging.frames.file_names import HIDDEN, UNFINISHED
+from imaging.frames.file_names import HIDDEN, UNFINISHED, is_frame_name
 from imaging.frames.find_files import walk
 from imaging.listed import listed
 from imaging.network_disks import network_disk
@@ -72,6 +72,32 @@ class Scanner:
             level = logging.DEBUG if kind in (HIDDEN, UNFINISHED) else logging.INFO
             what = f"{len(names)} {kind}: {listed(names)}"
             log.log(level, "Passed over in %s, %s.", shown(folder), shown(what))
+
+    def changed(self, path: str, folders: Iterable[Path]) -> Iterator[tuple[str, Signature]]:
+        """Yield what a path that the kernel reported adds to the files: itself, or those in a new folder.
+
+        Parameters
+        ----------
+        path
+            A path that appeared or changed.
+        folders
+            The watched folders.
+        """
+        path = str(Path(path))
+        if hidden(path, folders):
+            return
+        if is_frame_name(Path(path).name):
+            try:
+                found = signature(path)
+            except OSError as error:
+                log.debug("%s: %s", shown(path), error)  # a scan will find it again
+                return
+            if found is not None:
+                yield path, found
+                return
+        if not Path(path).name.startswith(".") and Path(path).is_dir():
+            # Files may have arrived in a new folder before the kernel began to report its changes.
+            yield from self.find(path)
 
     def _warn_once(self, path: str, error: OSError) -> None:
         if path not in self._warned:

@@ -2,24 +2,29 @@
 
 Copying takes time. Meanwhile a file has a temporary name, or its final name and a growing size, and the date of the
 copy or of the original. A file is complete when its size and date were the same at two checks, some time apart by our
-own clock, and its length agrees with its headers, or its compressed stream is complete. Dates are only compared with
-each other, as other machines' clocks may differ from ours.
+own clock, and its length agrees with its headers, or its compressed stream is complete. Until then dates are only
+compared with each other, as other machines' clocks may differ from ours. For how long a file has been incomplete also
+follows from its date: another process may have watched it before this one.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from deployments.status.arriving import ArrivingFile
 from imaging.errors import FrameError
 from imaging.io.compressed import TILES, compression, unpack
 from imaging.io.examine import last_change
 from imaging.io.fitsfile import BLOCK, FitsFile
 from imaging.io.limits import TooLargeError, open_regular
 from imaging.io.raw_file import UNFORESEEN
+from imaging.printable import printable
 
 #: Pause before an incomplete or unreadable file is checked again, s; doubled each time.
 _FIRST_PAUSE: Final = 2.0
@@ -93,6 +98,7 @@ class _Arriving:
     before: str | None
     failures: int = 0
     announced: bool = False
+    reason: str = ""
 
 
 class Landings:
@@ -107,10 +113,18 @@ class Landings:
         two checks of it.
     clock
         Monotonic clock, s.
+    wall
+        Clock of the dates of files, s since 1970.
     """
 
-    def __init__(self, settle: float, give_up: float, clock: Callable[[], float]) -> None:
-        self._settle, self._give_up, self._clock = settle, give_up, clock
+    def __init__(
+        self,
+        settle: float,
+        give_up: float,
+        clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settle, self._give_up, self._clock, self._wall = settle, give_up, clock, wall
         self._arriving: dict[str, _Arriving] = {}
         self._done: dict[str, Signature] = {}
 
@@ -155,7 +169,7 @@ class Landings:
                 self.forget(path)
             elif found != arriving.seen:
                 arriving.seen, arriving.since, arriving.due = found, now, now + self._settle
-                arriving.failures, arriving.announced = 0, False
+                arriving.failures, arriving.announced, arriving.reason = 0, False, ""
             elif now - arriving.since >= self._settle:
                 ready.append((found, path))
             else:
@@ -171,21 +185,34 @@ class Landings:
         """Return the sha256 of the frame known under the path before the file was seen."""
         return self._arriving[path].before
 
-    def put_off(self, path: str) -> bool:
+    def put_off(self, path: str, reason: str) -> bool:
         """Check the file again later, each time after a longer pause, or when it changes.
 
         Returns
         -------
         bool
-            Whether to warn that it has not changed for too long. True once for each file.
+            Whether to warn that it has not changed for too long, as seen here or by its date. True once for each file.
         """
         arriving, now = self._arriving[path], self._clock()
-        arriving.due = now + min(_FIRST_PAUSE * 2**arriving.failures, self._give_up)
+        arriving.reason = reason
+        pause = min(_FIRST_PAUSE * 2**arriving.failures, self._give_up)
+        left = self._give_up - self._unchanged(arriving)
+        arriving.due = now + (min(pause, left) if left > 0 else pause)
         arriving.failures = min(arriving.failures + 1, 30)
-        if arriving.announced or now - arriving.since < self._give_up:
+        if arriving.announced or left > 0:
             return False
         arriving.announced = True
         return True
+
+    def listed(self) -> Iterator[ArrivingFile]:
+        """Yield the arriving files, those that have not changed for longest first."""
+        since = {path: self._wall() - self._unchanged(one) for path, one in self._arriving.items()}
+        for path in sorted(since, key=lambda one: (since[one], one)):
+            one = self._arriving[path]
+            yield ArrivingFile(
+                path=printable(path), size=one.seen.size, since=datetime.fromtimestamp(int(since[path]), UTC),
+                reason=printable(one.reason),
+            )  # fmt: skip
 
     def done(self, path: str, as_it_was: Signature) -> None:
         """Mark the file as processed, until it changes."""
@@ -204,6 +231,10 @@ class Landings:
     def keep_only(self, there: set[str]) -> None:
         """Forget processed files that no longer exist."""
         self._done = {path: was for path, was in self._done.items() if path in there}
+
+    def _unchanged(self, one: _Arriving) -> float:
+        """Return for how long a file has not changed, s: as seen here or by its date, whichever is longer."""
+        return max(self._clock() - one.since, self._wall() - one.seen.changed_ns / 1e9)
 
     def next_due(self) -> float | None:
         """Return when the next check of a file is due, by the clock."""

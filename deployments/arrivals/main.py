@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -16,6 +13,7 @@ from deployments.arrivals.watcher import Watcher
 from deployments.prefect_api.events import EventSender
 from deployments.prefect_server.server import own_address
 from deployments.printable_output import make_output_printable
+from deployments.processes import set_by_signals
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress, named_address
 from imaging.errors import NirflowError
@@ -28,16 +26,10 @@ def main() -> int:
     make_output_printable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = Settings()
-    stop = threading.Event()
-
-    def end(number: int, frame: Any) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    stop = set_by_signals()
     try:
         with Store.open(settings) as store:
-            server = _server(settings)
+            server = running_server(settings)
             sender = EventSender(server.api_url, SecretStr(server.auth) if server.auth else None)
             with Watcher(settings.watch, store, sender.emit, data_dir=settings.data_dir) as watcher:
                 watcher.run(stop)
@@ -47,7 +39,14 @@ def main() -> int:
     return 0
 
 
-def _server(settings: Settings) -> ServerAddress:
+def running_server(settings: Settings) -> ServerAddress:
+    """Return the address of the Prefect server that is running for these settings.
+
+    Raises
+    ------
+    NirflowError
+        If none is running and none is named.
+    """
     named = os.environ.get("PREFECT_API_URL")
     own = own_address(settings.data_dir, settings.server)
     if own is not None and named in (None, own.api_url):

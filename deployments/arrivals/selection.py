@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta, tzinfo
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,26 +17,10 @@ from imaging.frames.groups import GroupParameters
 from imaging.frames.sequences import Sequence as Exposures
 from imaging.frames.sequences import night_in
 from imaging.frames.windows import calibration_window
-from imaging.instruments.site import Site
 from imaging.kinds import CALIBRATION_FRAMES
 from tasks.support.references import LeftOut
 
-#: The last night before a moment is the one in progress this long before it: from 23:00 on the one that has begun.
-_BEFORE: Final = timedelta(hours=9)
 _GROUPS: Final = GroupParameters()
-
-
-def last_night(moment: datetime, zone: tzinfo) -> date:
-    """Return the night that ended last, or ends this morning, before a moment, in the time zone of an observatory."""
-    before = (moment - _BEFORE).astimezone(zone)
-    offset = before.utcoffset()
-    assert offset is not None
-    return Site(utc_offset=offset / timedelta(hours=1)).night_of(before)
-
-
-def nights_text(nights: Sequence[date]) -> str:
-    """Return the first and the last of nights in order, for messages."""
-    return " to ".join(dict.fromkeys((str(nights[0]), str(nights[-1]))))
 
 
 def frames_of_nights(
@@ -50,6 +34,33 @@ def frames_of_nights(
     near = calibrations_near(store, first, last, calibration_days, groups)
     refused = store.frames.refused_of_nights(first, last)
     return (*science, *near, *refused) if science or refused or _any_of(near, first, last) else ()
+
+
+def limited_to(frames: Iterable[Frame], targets: Collection[str], folder: Path | None) -> tuple[Frame, ...]:
+    """Return the frames with a file in a folder, or below it, and of the science only that of some targets.
+
+    Parameters
+    ----------
+    frames
+        The frames.
+    targets
+        Names of targets, in upper or lower case; empty for all.
+    folder
+        The folder; None for any.
+    """
+    wanted = {_same_case(target) for target in targets}
+    below = folder.expanduser().resolve() if folder is not None else None
+    return tuple(
+        frame
+        for frame in frames
+        if (below is None or any(path.is_relative_to(below) for path in frame.paths))
+        and (
+            not wanted
+            or frame.facts is None
+            or frame.facts.kind != "object"
+            or _same_case(frame.facts.target) in wanted
+        )
+    )
 
 
 def calibrations_of_nights(
@@ -160,6 +171,10 @@ def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[da
 
 def _is_usable(frame: Frame) -> bool:
     return frame.rejected is None and frame.quarantine is None
+
+
+def _same_case(target: str) -> str:
+    return " ".join(target.split()).casefold()
 
 
 def _any_of(frames: Iterable[Frame], first: date, last: date) -> bool:

@@ -31,15 +31,14 @@ from sqlalchemy.exc import DBAPIError
 
 from calib_store.model.records import FrameRecord
 from deployments.arrivals.announce import announcements
-from deployments.arrivals.folders import Notices, Scanner, hidden, need_polling, shown
+from deployments.arrivals.arriving_files import Report, log_left_out, problem_of
+from deployments.arrivals.folders import Notices, Scanner, need_polling, shown
 from deployments.arrivals.journal import Pending
 from deployments.arrivals.landing import Landings, Signature, signature, why_incomplete
 from deployments.prefect_api.events import Event, EventsError, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
-from imaging.frames.file_names import is_frame_name
 from imaging.io.examine import Examination, examine
-from imaging.listed import gathered
 from imaging.pixels.bands import thread_count
 from tasks.support.noting import record_of
 
@@ -115,7 +114,8 @@ class Watcher:
         self._polling = settings.polling or need_polling(self._folders)
         self._notices = self._new_notices()
         self._scan_at = clock()
-        self._troubled = self._unheard = False
+        self._report = Report(data_dir, clock, self._now)
+        self._trouble, self._unheard = "", False
         self._pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="look")
 
     def close(self) -> None:
@@ -148,9 +148,12 @@ class Watcher:
                 while not stop.is_set():
                     if sending.done():
                         sending.result()  # it ends only with an error
-                    if not self.step():
+                    more = self.step()
+                    self._report.write(self._landings, self._trouble)
+                    if not more:
                         self._pause(stop)
             finally:
+                self._report.remove()
                 ended.set()
                 self._unsent.set()
                 self._notices.stop()
@@ -169,12 +172,12 @@ class Watcher:
             more = self._take_in()
         except NirflowError as error:
             # The database is down, or the disk full: the files found are remembered and tried again.
-            log.log(logging.DEBUG if self._troubled else logging.ERROR, "%s", error)
-            self._troubled = True
+            log.log(logging.DEBUG if self._trouble else logging.ERROR, "%s", error)
+            self._trouble = str(error)
             return False
-        if self._troubled:
+        if self._trouble:
             log.info("New frames are recorded again.")
-            self._troubled = False
+            self._trouble = ""
         return more
 
     def deliver(self) -> bool:
@@ -221,7 +224,7 @@ class Watcher:
 
     def _pause(self, stop: threading.Event) -> None:
         """Wait for a reported change, or until the next check is due."""
-        if self._troubled:
+        if self._trouble:
             stop.wait(_FIRST_PAUSE)
             return
         until = self._scan_at
@@ -230,6 +233,7 @@ class Watcher:
         while not stop.is_set() and (left := until - self._clock()) > 0:
             if self._wake.wait(min(left, _TURN)):
                 break
+            self._report.write(self._landings)
 
     # --- finding ---------------------------------------------------------------------------------
 
@@ -244,7 +248,7 @@ class Watcher:
             self._candidates.update(found)
             self._landings.keep_only({path for path, _ in found})
         for path in paths:
-            self._notice(path)
+            self._candidates.update(self._scanner.changed(path, self._folders))
         new = {path: was for path, was in self._candidates.items() if self._landings.is_new(path, was)}
         self._candidates = new  # kept in case the store does not respond
         for known_path, sha256, same in self._known(new):
@@ -253,23 +257,6 @@ class Watcher:
             else:
                 self._landings.add(known_path, new[known_path], sha256)
         self._candidates = {}
-
-    def _notice(self, path: str) -> None:
-        path = str(Path(path))
-        if hidden(path, self._folders):
-            return
-        if is_frame_name(Path(path).name):
-            try:
-                found = signature(path)
-            except OSError as error:
-                log.debug("%s: %s", shown(path), error)  # a scan will find it again
-                return
-            if found is not None:
-                self._candidates[path] = found
-                return
-        if not Path(path).name.startswith(".") and Path(path).is_dir():
-            # Files may have arrived in a new folder before the kernel began to report its changes.
-            self._candidates.update(self._scanner.find(path))
 
     def _known(self, new: dict[str, Signature]) -> list[tuple[str, str | None, bool]]:
         """Return for each file the sha256 that the store has for its path, and whether the file is unchanged."""
@@ -300,7 +287,7 @@ class Watcher:
                 self._landings.done(path, self._landings.seen(path))
             else:
                 self._put_off(path, "the store could not record it")
-        _log_left_out([one for path, one in examined if self._landings.is_processed(path)])
+        log_left_out([one for path, one in examined if self._landings.is_processed(path)])
         return len(settled) > BATCH
 
     def _examine(self, path: str) -> Examination | _Waiting | None:
@@ -313,13 +300,13 @@ class Watcher:
             if signature(path) != seen:
                 return None
         except Exception as error:  # noqa: BLE001 - no file may end the watcher, whatever examining it raises
-            return _Waiting(_problem(path, error))
+            return _Waiting(problem_of(path, error))
         return _Waiting(examined.reason) if examined.verdict == "unreadable" else examined
 
     def _put_off(self, path: str, reason: str) -> bool:
         """Postpone a file until later, or until it changes; return whether a warning was logged."""
         log.debug("%s must wait: %s", shown(path), shown(reason))
-        warned = self._landings.put_off(path)
+        warned = self._landings.put_off(path, reason)
         if warned:
             log.warning(
                 "%s has not changed for %.0f s and cannot be recorded: %s. It will be checked again when it changes.",
@@ -332,7 +319,7 @@ class Watcher:
         try:
             record = record_of(examine(Path(path), self.settings.check, unpacked=self._unpacked))
         except Exception as error:  # noqa: BLE001 - as above
-            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(_problem(path, error)))
+            log.warning("%s cannot be put in quarantine: %s", shown(path), shown(problem_of(path, error)))
             return
         # A file that another process found usable stays so: it may not need the padding at the end of a file.
         if record is not None and not self._usable([record.sha256]):
@@ -379,21 +366,6 @@ class Watcher:
         except ValidationError:
             log.warning("The store's facts are from another version of nirflow; events may be sent twice.")
             return sha256s
-
-
-def _log_left_out(examined: Sequence[Examination]) -> None:
-    for level, excluded in ((logging.INFO, True), (logging.WARNING, False)):
-        some = (one for one in examined if not one.usable and (one.verdict == "excluded") == excluded)
-        for same in gathered((str(one.path), f"{one.reason}. {one.remedy}") for one in some):
-            log.log(level, "Left out, %s: %s", shown(same.label), shown(same.text))
-
-
-def _problem(path: str, error: Exception) -> str:
-    """Return why a file could not be examined."""
-    if isinstance(error, OSError | NirflowError):
-        return str(error)
-    log.debug("%s cannot be examined", shown(path), exc_info=True)
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def _now() -> datetime:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from prefect import flow, runtime
+from prefect import flow
 from prefect.states import State
 
 from calib_store.model.records import Frame
@@ -13,6 +11,7 @@ from deployments.deployed.common import (
     NothingToDoError,
     announce_if_served_since,
     ended,
+    name_of_run,
     options_of,
     reduce_frames,
     store_of,
@@ -24,13 +23,7 @@ from imaging.frames.sequences import night_in
 from tasks.support.best_effort import best_effort
 
 
-def _name() -> str:
-    request: Any = runtime.flow_run.parameters["request"]
-    parts = request.sequence.split(".")[:-1]
-    return " ".join([*parts[1:], parts[0]])
-
-
-@flow(name="arrival", flow_run_name=_name)
+@flow(name="arrival", flow_run_name=name_of_run("arrival"))
 def arrival(request: SequenceRequest) -> State[NightReport]:
     """Reduce one sequence of science frames, with the raw darks and flats near it.
 

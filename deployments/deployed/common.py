@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from prefect import get_client, runtime
 from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
-from prefect.settings import PREFECT_UI_URL
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from calib_store.model.records import Frame
 from calib_store.store import Store
@@ -22,12 +22,13 @@ from deployments.arrivals.selection import (
     files_of,
     frames_of_sequence,
     middle_of,
-    nights_text,
 )
 from deployments.deployed.attempts import end_steps_of_last_attempt
 from deployments.deployed.cluster import steps_on
 from deployments.deployed.log import hide_tracebacks_of_our_errors, info_logged
 from deployments.prefect_api.events import SEQUENCE, UNBLOCKED
+from deployments.prefect_api.names import WAITING
+from deployments.prefect_api.run_names import nights_text, run_name
 from deployments.prefect_api.sequence_events import announce
 from deployments.printable_output import make_output_printable
 from deployments.settings.all_settings import Settings
@@ -75,6 +76,10 @@ class IncompleteError(NirflowError):
     def __init__(self, report: NightReport) -> None:
         super().__init__(report.verdict(), remedy="The night's page describes what to do about each.")
         self.report = report
+
+
+class WaitingError(IncompleteError):
+    """A run that waits for a calibration: Prefect takes only an error as the result of a state that is not green."""
 
 
 def workspace_of(settings: Settings) -> Workspace:
@@ -196,21 +201,36 @@ def place_of(settings: Settings, nights: Sequence[date], options: Options) -> tu
     return settings.nights, options.model_copy(update={"by_night": True})
 
 
-def ended(report: NightReport) -> State[Any]:
-    """Return the final state of a run: Incomplete if something failed, was not replaced or lacks many frames.
+def ended(report: NightReport, *, of_calibrations: bool = False) -> State[Any]:
+    """Return the final state of a run: Incomplete if something failed, was not replaced or lacks many frames; Waiting
+    if the science (for a run of calibrations, any of them) waits for a calibration; otherwise Completed.
 
-    Waiting for a calibration is not a failure. Incomplete is of the type Failed, as the UI's start page shows only
-    failed runs.
+    Incomplete is of the type Failed, as the UI's start page shows only failed runs. Waiting is not a failure, but it is
+    not green either: it is of the type Cancelled, the only final one that is neither, so that it ends the run, frees
+    its place, and starts no retry and no notification of a failure.
     """
     if report.incomplete:
         return Failed(name="Incomplete", message=report.verdict(), data=IncompleteError(report))
+    if report.awaited(by_science=not of_calibrations):
+        return Cancelled(name=WAITING, message=report.verdict(), data=WaitingError(report))
     return Completed(message=report.verdict(), data=report)
 
 
+def name_of_run(deployment: str) -> Callable[[], str]:
+    """Return a function that names the current run of a deployment."""
+
+    def name() -> str:
+        request: Any = runtime.flow_run.parameters.get("request")
+        due = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
+        return run_name(deployment, request, due, ZoneInfo(Settings().nightly.timezone)) or deployment
+
+    return name
+
+
 def write_pages(settings: Settings, nights: Iterable[date]) -> None:
-    """Write the pages of those nights that the store has data of, and the index of all nights."""
+    """Write the pages of those nights that the store has data of, the index of all nights, and the trends."""
     from flows.page.collect import UnknownNightError
-    from flows.page.write import write_index, write_night_page  # takes a second to import, for its plots
+    from flows.page.write import write_index, write_night_page, write_trends  # slow to import
 
     store = store_of(settings)
     # Of two runs that end together the later one has the data of both: its page must be the one that remains.
@@ -223,9 +243,11 @@ def write_pages(settings: Settings, nights: Iterable[date]) -> None:
                     continue  # a cloudy night
                 logger.info("The night's page: %s", page)
                 if runtime.flow_run.id:
-                    url = f"{PREFECT_UI_URL.value().rstrip('/')}/nights/{night}/"
-                    publish_page(f"page-{night}", url, page, f"Page of {night}")
+                    # Without a host: browsers reach the UI, and the pages next to it, by any name and port.
+                    publish_page(f"page-{night}", f"/nights/{night}/", page, f"Page of {night}")
         write_index(store, settings.nights)
+        with best_effort("The page of trends"):
+            write_trends(store, settings.nights)
 
 
 def tag_run(frames: Iterable[Frame], nights: Sequence[date]) -> None:

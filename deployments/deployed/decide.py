@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_client, runtime
@@ -18,7 +17,7 @@ from calib_store.store import Store
 from calib_store.tables.status import status_text
 from calib_store.user_name import user_name
 from deployments.access.policy_bodies import AWAITING_RETRY
-from deployments.deployed.common import store_of
+from deployments.deployed.common import name_of_run, store_of
 from deployments.deployed.requests import DecisionRequest
 from deployments.deployed.run_user import operator_of_run
 from deployments.settings.all_settings import Settings
@@ -32,13 +31,7 @@ class RepeatedDecisionError(NirflowError):
     """A run of a decision that was retried."""
 
 
-def _name() -> str:
-    request: Any = runtime.flow_run.parameters["request"]
-    decision = request if isinstance(request, DecisionRequest) else DecisionRequest.model_validate(request)
-    return f"{decision.decision} {decision.product}"
-
-
-@flow(name="decide", flow_run_name=_name)
+@flow(name="decide", flow_run_name=name_of_run("decide"))
 def decide(request: DecisionRequest) -> State[None]:
     """Certify, reject or reinstate a product or a raw frame, in the name of the user who started the run.
 

@@ -19,6 +19,7 @@ from deployments.deployed.run_user import operator_of_run
 from deployments.settings.all_settings import Settings
 from imaging.errors import NirflowError
 from imaging.listed import counted
+from imaging.machine import size_text
 from tasks.support.artifacts import plain, publish_markdown
 from tasks.support.best_effort import best_effort
 
@@ -147,7 +148,7 @@ def _publish(housekept: Housekept, verified: Verified | None) -> None:
         return
     lines = [
         "# Housekeeping",
-        f"- {housekept.checked} products read in full, {verified.size / 1e9 if verified else 0:.2f} GB",
+        f"- {housekept.checked} products read in full, {size_text(verified.size if verified else 0)}",
         f"- {len(housekept.damaged)} missing or damaged",
         *(f"  - **{plain(text)}**" for text in housekept.damaged),
         *(
@@ -156,7 +157,7 @@ def _publish(housekept: Housekept, verified: Verified | None) -> None:
             else []
         ),
         *(f"  - {plain(text)}" for text in housekept.noted),
-        f"- {housekept.orphans} files that no product refers to, {housekept.orphan_bytes / 1e6:.1f} MB "
+        f"- {housekept.orphans} files that no product refers to, {size_text(housekept.orphan_bytes)} "
         "(`nirflow cal gc` deletes them)",
         f"- {housekept.runs_forgotten} old runs deleted",
     ]

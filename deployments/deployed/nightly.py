@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect import flow, runtime
 from prefect.states import Completed, State
 
 from calib_store.model.records import Frame
-from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, last_night, nights_text
+from deployments.arrivals.selection import calibrations_of_nights, frames_of_nights, limited_to
 from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import (
     NothingToDoError,
     announce_unblocked,
     ended,
+    name_of_run,
     options_of,
     reduce_frames,
     store_of,
 )
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights
+from deployments.prefect_api.run_names import last_night, nights_text
 from deployments.settings.all_settings import Settings
 from flows.run.options import Options
 from flows.run.report import NightReport
 from imaging.frames.nights import nights_between
+from imaging.listed import listed
 from tasks.support.best_effort import best_effort
 
 
@@ -37,21 +39,7 @@ def nights_of(request: Nights) -> list[date]:
     return nights_between(request.first, request.last or request.first)
 
 
-def _name(what: str) -> str:
-    request: Any = runtime.flow_run.parameters["request"]
-    nights = nights_of(request if isinstance(request, Nights) else Nights.model_validate(request))
-    return f"{what} {nights_text(nights)}"
-
-
-def _night_name() -> str:
-    return _name("night")
-
-
-def _calibrations_name() -> str:
-    return _name("calibrations")
-
-
-@flow(name="nightly", flow_run_name=_night_name)
+@flow(name="nightly", flow_run_name=name_of_run("nightly"))
 def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     """Reduce all frames of the last night, or of given nights, with the calibrations near them.
 
@@ -86,9 +74,23 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
 
     def choose() -> tuple[Frame, ...]:
         groups = options.parameters.groups
-        return frames_of_nights(store_of(settings), nights[0], nights[-1], days, groups)
+        found = frames_of_nights(store_of(settings), nights[0], nights[-1], days, groups)
+        chosen = limited_to(found, request.targets, request.folder)
+        targets = _targets(found)
+        if request.targets and targets and not _targets(chosen):
+            raise NothingToDoError(
+                f"{nights_text(nights)} has no science of {listed(request.targets)}.",
+                remedy=f"Its targets are: {listed(targets)}.",
+            )
+        return chosen
 
     return _reduce(settings, request, nights, options, choose)
+
+
+def _targets(frames: Iterable[Frame]) -> list[str]:
+    """Return the targets of the science among frames, in their order."""
+    facts = (frame.facts for frame in frames)
+    return list(dict.fromkeys(one.target for one in facts if one is not None and one.kind == "object"))
 
 
 def _reduce(
@@ -106,10 +108,10 @@ def _reduce(
         return Completed(message=str(error))  # clouds, or another instrument: not an error
     with best_effort("Starting the science that waited for calibrations"):
         announce_unblocked(settings)
-    return ended(report)
+    return ended(report, of_calibrations=isinstance(request, CalibrationsRequest))
 
 
-@flow(name="calibrations", flow_run_name=_calibrations_name)
+@flow(name="calibrations", flow_run_name=name_of_run("calibrations"))
 def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
     """Make the darks, bad pixel masks and flats of the last night, or of given nights, from frames in the store.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 from uuid import UUID
 
-from prefect import flow, runtime
+from prefect import flow
 from prefect.states import State
 
 from calib_store.model.records import Frame
@@ -17,6 +16,7 @@ from deployments.arrivals.selection import frames_of_sequence, middle_of
 from deployments.deployed.common import (
     NothingToDoError,
     ended,
+    name_of_run,
     options_of,
     place_of,
     reduce_frames,
@@ -32,12 +32,7 @@ from flows.run.run import reduce_with
 from imaging.frames.sequences import Sequence, night_in
 
 
-def _name() -> str:
-    request: Any = runtime.flow_run.parameters["request"]
-    return f"reprocess {request.affected_by or 'by rules after ' + str(request.rules_version)}"
-
-
-@flow(name="reprocess", flow_run_name=_name)
+@flow(name="reprocess", flow_run_name=name_of_run("reprocess"))
 def reprocess(request: ReprocessRequest) -> State[NightReport]:
     """Make again products made with something bad, or with calibrations that the current rules would not choose.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,7 +12,7 @@ from deployments.prefect_api.events import SEQUENCE
 from imaging.frames.nights import check_night
 from imaging.frames.sequences import night_in
 from imaging.instruments.site import Site
-from imaging.kinds import CALIBRATION_KINDS, CalibrationKind, Target
+from imaging.kinds import REQUIRED_KINDS, CalibrationKind, Target
 from imaging.parameters import in_order
 from tasks.support.parameters import ReductionParameters
 
@@ -55,6 +56,15 @@ class Nights(_Request):
 class NightlyRequest(Nights):
     """Reduce all frames of a night."""
 
+    folder: Path | None = Field(
+        default=None,
+        title="Folder",
+        description="only raw frames in this folder and below, which must be in the store or in a watched folder. "
+        "Empty: any folder.",
+    )
+    targets: tuple[str, ...] = Field(
+        default=(), title="Targets", description="targets to reduce, as in the headers. Empty: all."
+    )
     bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to reduce. Empty: all.")
     only: tuple[Target, ...] = Field(
         default=(),
@@ -89,7 +99,7 @@ class CalibrationsRequest(Nights):
     """Make darks, bad pixel masks and flats only."""
 
     only: tuple[CalibrationKind, ...] = Field(
-        default=CALIBRATION_KINDS, title="Only", description="kinds of product to make"
+        default=REQUIRED_KINDS, title="Only", description="kinds of product to make"
     )
 
 
@@ -99,6 +109,10 @@ class SequenceRequest(_Request):
     sequence: str = Field(
         title="Sequence",
         description="name such as 2013-11-21.science.Y.1f0c9a2b; see the events of the frames, or the night's page",
+    )
+
+    label: str | None = Field(
+        default=None, max_length=200, title="Label", description="name of the run. Empty: from the sequence"
     )
 
     @field_validator("sequence")

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
+from imaging.quick_look.night_record import RECORD, ROWS
+
 #: Types of the files that are served, by suffix.
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -19,6 +21,8 @@ TYPES: Final = {
     ".svg": "image/svg+xml",
     ".fits": "application/fits",
 }
+#: Types of further files, by name: other files of such a type are not for browsers.
+_NAMED: Final = dict.fromkeys((RECORD, ROWS), "application/json")
 _PAGE: Final = "index.html"
 _CHUNK: Final = 1024**2
 _DEEPEST: Final = 10
@@ -42,7 +46,7 @@ def open_below(folder: Path, path: str) -> Opened | None:
     """
     names = path.split("/")
     names[-1] = names[-1] or _PAGE
-    kind = TYPES.get(Path(names[-1]).suffix)
+    kind = _NAMED.get(names[-1]) or TYPES.get(Path(names[-1]).suffix)
     if kind is None or len(names) > _DEEPEST or not all(map(_is_plain, names)):
         return None
     try:

@@ -9,14 +9,13 @@ from datetime import date, datetime
 from typing import Any, Final, get_args
 from uuid import UUID
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from calib_store.choice.serving import serves
 from calib_store.model.records import Status
 from calib_store.model.settings import StoreSettings
 from calib_store.reader import Reader
 from calib_store.rules.order import labels
 from calib_store.tables.status import validity_text
+from deployments.pages.templating import templates
 from imaging.errors import NirflowError
 from imaging.frames.nights import check_night
 from imaging.kinds import PRODUCT_KINDS
@@ -39,19 +38,8 @@ class StorePages:
         self._settings = settings
         self._reader: Reader | None = None
         self._opening = threading.Lock()
-        self._environment = Environment(
-            loader=ChoiceLoader([PackageLoader("deployments.pages"), PackageLoader("flows.page")]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {
-            "serves": serves,
-            "valid": validity_text,
-            "moment": lambda moment: moment.strftime("%Y-%m-%d %H:%M"),
-            "plain": _plain,
-        }
+        self._environment = templates()
+        self._environment.filters |= {"serves": serves, "valid": validity_text, "plain": _plain}
 
     def close(self) -> None:
         """Close the connections to the store."""

@@ -1,4 +1,4 @@
-"""The names of the work pool and of this machine's worker in the Prefect server."""
+"""The names of the work pool, of this machine's worker and of a state of ours in the Prefect server."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from deployments.settings.all_settings import Settings
 
 #: Name of the work pool.
 POOL: Final = "nirflow"
+#: Final state of a run whose science waits for a calibration.
+WAITING: Final = "Waiting"
 
 
 def worker_name() -> str:

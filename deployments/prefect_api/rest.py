@@ -42,10 +42,12 @@ class Rest:
         URL of the API.
     auth
         USER:PASSWORD, if the server requires one.
+    timeout
+        How long to wait for a response, s.
     """
 
-    def __init__(self, api_url: str, auth: str | None) -> None:
-        self._connection = Connection(api_url, auth, _TIMEOUT)
+    def __init__(self, api_url: str, auth: str | None, timeout: float = _TIMEOUT) -> None:
+        self._connection = Connection(api_url, auth, timeout)
 
     def post(self, path: str, body: Any) -> Any:
         """Send a request and return the decoded JSON of the response.

@@ -9,7 +9,7 @@
 `Throttled`
     delays the answers to wrong passwords.
 `Pages`
-    serves the pages of nights and of the store.
+    serves the pages of nights, of the store and of the status.
 `Login`
     serves the login page.
 `Authority`
@@ -34,9 +34,13 @@ from deployments.access.login import Login
 from deployments.access.one_address import OneAddress
 from deployments.access.throttled import Throttled
 from deployments.pages.pages import Pages
+from deployments.pages.status_page import StatusPage
 from deployments.pages.store_pages import StorePages
+from deployments.pages.templating import templates
+from deployments.prefect_api.rest import Rest
 from deployments.settings.all_settings import Settings
-from deployments.settings.server_settings import NAMES
+from deployments.settings.server_settings import NAMES, base_url
+from deployments.status.prefect_runs import PATIENCE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -58,8 +62,10 @@ def closed(prefect: Starlette, environment: Mapping[str, str]) -> ASGIApp:
     settings = Settings(data_dir=home.parent)
     credentials = Credentials(owner, from_settings(settings.server), home)
     authority = Authority(Locked(prefect, owner, pages(prefect.routes)), credentials)
-    site = Pages(Login(authority), credentials, settings.nights, StorePages(settings))
+    host, port = environment["PREFECT_SERVER_API_HOST"], int(environment["PREFECT_SERVER_API_PORT"])
+    status = StatusPage(settings, Rest(f"{base_url(host, port)}/api", owner, PATIENCE), templates())
+    site = Pages(Login(authority), credentials, settings.nights, StorePages(settings), status)
     public_url, names = environment.get("PREFECT_UI_URL"), json.loads(environment.get(NAMES, "[]"))
     redirected = OneAddress(Throttled(site), public_url, names)
-    guarded = Guarded(redirected, environment["PREFECT_SERVER_API_HOST"], public_url, names)
+    guarded = Guarded(redirected, host, public_url, names)
     return Confined(guarded)

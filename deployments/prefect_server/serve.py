@@ -13,7 +13,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from deployments.printable_output import ArgumentParser, make_output_printable
 from imaging.printable import printable_lines
@@ -95,11 +97,22 @@ def _serve(listener: socket.socket, after: int | None = None) -> None:
 
     import deployments.prefect_server.notify  # noqa: F401  # the server sends notifications with this block
     from deployments.access.login import put_script
+    from deployments.notices.outbox import keep_delivering
+    from deployments.prefect_api.run_names import queued_name
     from deployments.prefect_server.application import closed
+    from deployments.settings.all_settings import Settings
+    from tasks.prefect_internals.named_runs import name_runs
     from tasks.prefect_internals.server_application import prefect_application
     from tasks.prefect_internals.server_clients import give_password
 
     give_password()
+    # Notices are kept in the data folder of this server, whatever the default.
+    os.environ["NIRFLOW_DATA_DIR"] = str(Path(os.environ["PREFECT_HOME"]).parent)
+    settings = Settings()
+    arguments = (settings, threading.Event())
+    threading.Thread(target=keep_delivering, args=arguments, name="notices", daemon=True).start()
+    zone = ZoneInfo(settings.nightly.timezone)
+    name_runs(lambda deployment, parameters, due: queued_name(deployment, parameters, due, zone))
     app = closed(prefect_application(), os.environ)
     put_script(Path(os.environ["PREFECT_SERVER_UI_STATIC_DIRECTORY"]))
     gc.collect()

@@ -12,6 +12,8 @@ from prefect.events.actions import ActionTypes, ChangeFlowRunState, SendNotifica
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from deployments.judging.announcer import CROSSED, LIMIT
+from deployments.prefect_api.names import WAITING
 from deployments.prefect_server.notify import BLOCK_NAME, Notification
 from deployments.settings.all_settings import Settings
 from tasks.prefect_internals.heartbeats import INTERVAL
@@ -26,7 +28,16 @@ _CANCELLING: Final = timedelta(seconds=60)
 
 _ENDS: Final = frozenset(
     f"prefect.flow-run.{state}"
-    for state in ("Completed", "Incomplete", "Failed", "Cancelled", "Crashed", "Lost", "AwaitingRetry")
+    for state in (
+        "Completed",
+        WAITING,
+        "Incomplete",
+        "Failed",
+        "Cancelled",
+        "Crashed",
+        "Lost",
+        "AwaitingRetry",
+    )
 )
 _HANDED_OUT: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending")
@@ -132,11 +143,28 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
                 match_related=ResourceSpecification.model_validate(
                     {"prefect.resource.name": "nightly", "prefect.resource.role": "deployment"}
                 ),
-                expect={"prefect.flow-run.Completed", *failures}, for_each={"prefect.resource.id"}, threshold=1,
+                expect={"prefect.flow-run.Completed", f"prefect.flow-run.{WAITING}", *failures},
+                for_each={"prefect.resource.id"}, threshold=1,
             ),
             SendNotification(
                 block_document_id=notification, subject="nirflow: {{ flow_run.name }}: {{ flow_run.state.name|lower }}",
                 body=_MESSAGE,
+            ),
+        )  # fmt: skip
+
+    if "limit" in settings.notify.on:
+        yield _automation(
+            "nirflow: notify of a crossed limit",
+            "Figures of frames are beyond a limit in the settings. Once, and again after they were within it.",
+            EventTrigger(
+                posture=Posture.Reactive,
+                match=ResourceSpecification.model_validate({"prefect.resource.id": f"{LIMIT}*"}),
+                expect={CROSSED}, for_each={"prefect.resource.id"}, threshold=1,
+            ),
+            SendNotification(
+                block_document_id=notification,
+                subject="nirflow: {{ event.resource.name }} crossed",
+                body="{{ (event.payload.text or '')|indent }}",
             ),
         )  # fmt: skip
 

@@ -36,7 +36,10 @@ QUEUES: Final = {"science": 1, "calibrations": 2, "nights": 3, "backlog": 4, "up
 
 _ABOUT: Final = "Reductions on the machines of the observatory"
 #: The requests made from events.
-_SEQUENCE: Final = {"sequence": "{{ event.resource.id }}"}
+_SEQUENCE: Final = {
+    "sequence": "{{ event.resource.id }}",
+    "label": "{{ event.resource['prefect.resource.name'] }}",
+}
 _NIGHT: Final = {"first": "{{ event.resource['nirflow.night'] }}"}
 
 

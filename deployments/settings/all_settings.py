@@ -27,6 +27,7 @@ from pydantic_settings import SettingsConfigDict
 from calib_store.model.settings import PREFIX, Address, StoreSettings, given_by, unknown, variable
 from calib_store.model.settings_file import read_settings_file
 from deployments.settings.catalogue_settings import CatalogueSettings
+from deployments.settings.judge_settings import JudgeSettings
 from deployments.settings.own_step_settings import StepSettings
 from deployments.settings.server_settings import ServerSettings
 from deployments.settings.watch_settings import WatchSettings
@@ -87,7 +88,12 @@ class WorkerSettings(_Section):
 
 
 #: Variables that only docker-compose.yml reads, but that a shell may also have from its .env.
-_COMPOSE: Final = frozenset({"raw_dir", "raw_group", "ui_bind", "ui_port", "ui_url", "workers"})
+_COMPOSE: Final = frozenset(
+    {
+        "raw_dir", "raw_group", "ui_bind", "ui_port", "ui_url", "workers", "container_cpus", "container_memory",
+        "storage_closed", "backup_dir", "postgres_image", "python_image",
+    }
+)  # fmt: skip
 
 
 class NightlySettings(_Section):
@@ -128,7 +134,7 @@ def _encryption(given: object) -> object:
 
 
 class NotifySettings(_Section):
-    """Notifications of failures and finished nights; off without a webhook or addresses."""
+    """Notifications of failures, finished nights and crossed limits; off without a webhook or addresses."""
 
     webhook: SecretStr | None = Field(default=None, description="URL that receives a JSON message by POST")
     email_to: tuple[str, ...] = Field(default=(), description="addresses")
@@ -146,8 +152,10 @@ class NotifySettings(_Section):
         default=False,
         description="send the password to another machine without encryption if smtp_tls is off",
     )
-    on: tuple[Literal["failure", "night"], ...] = Field(
-        default=("failure", "night"), description="events to notify of: a failed run, a night's end"
+    on: tuple[Literal["failure", "night", "restart", "limit"], ...] = Field(
+        default=("failure", "night", "restart", "limit"),
+        description="events to notify of: a failed run, a night's end, a part of the service that restarts often, "
+        "a limit of judge that frames cross",
     )
 
     @property
@@ -200,6 +208,7 @@ class Settings(StoreSettings):
     server: ServerSettings = Field(default=ServerSettings(), description="the Prefect server")
     worker: WorkerSettings = Field(default=WorkerSettings(), description="the worker")
     watch: WatchSettings = Field(default=WatchSettings(), description="arrival of frames")
+    judge: JudgeSettings = Field(default=JudgeSettings(), description="the judge of arriving frames")
     nightly: NightlySettings = Field(default_factory=NightlySettings, description="the scheduled reduction")
     notify: NotifySettings = Field(default=NotifySettings(), description="notifications")
     steps: StepSettings = Field(default=StepSettings(), description="functions of your own as steps")

@@ -1,7 +1,7 @@
 """The supervisor, ``python -m deployments.supervisor.supervise``: starts, restarts and ends all parts.
 
 The parts are the embedded PostgreSQL and the Prefect server (both also used by `nirflow reduce`, and found by their own
-state files), the worker and the watcher. This process stays small: it never imports Prefect.
+state files), the worker, the watcher and the judge. This process stays small: it never imports Prefect.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from calib_store.private import private_folder
 from calib_store.server import postgres
 from deployments import processes
+from deployments.notices.outbox import keep, keep_delivering
 from deployments.prefect_api.names import POOL, worker_name
 from deployments.prefect_api.rest import Rest
 from deployments.prefect_server.server import ensure_server, stop_server
@@ -29,16 +28,11 @@ from deployments.printable_output import make_output_printable
 from deployments.registry.register import encoded_address
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress, strays
+from deployments.status.supervisor_state import PartState, ServiceState, folder_of, log_of, write_state
+from deployments.status.wording import OFTEN
 from deployments.supervisor.command import SILENCE, part_environment, worker_command
-from deployments.supervisor.service import (
-    PartState,
-    ServiceState,
-    end_runs,
-    environment_of,
-    folder_of,
-    log_of,
-    write_state,
-)
+from deployments.supervisor.part import LATELY, Part, Restarts
+from deployments.supervisor.service import end_runs, environment_of
 from imaging.errors import NirflowError
 from imaging.io.atomic import take_lock
 
@@ -50,95 +44,6 @@ LOG_LIMIT: Final = 20 * 1024**2
 _CHECK: Final = 1.0
 #: Time between two checks of the server's responses and the worker's heartbeats, s.
 _HEALTH_CHECK: Final = 15.0
-#: Shortest and longest pause before a part is restarted, and the running time after which it is healthy, s.
-_FIRST_PAUSE, _LONGEST_PAUSE, _HEALTHY_AFTER = 1.0, 60.0, 60.0
-#: Time for a part to end before it is killed, s.
-_GRACE: Final = 10.0
-
-
-@dataclass
-class Part:
-    """A process that must keep running.
-
-    Parameters
-    ----------
-    name
-        Name in logs and in `nirflow status`.
-    command
-        Program and arguments.
-    environment
-        Complete environment.
-    log
-        File of its output.
-    """
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str]
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-    birth: str = ""
-    since: float = 0.0
-    restarts: int = 0
-    note: str = ""
-    _pause: float = field(default=_FIRST_PAUSE, repr=False)
-    _not_before: float = field(default=0.0, repr=False)
-    _began: float = field(default=0.0, repr=False)
-
-    def start(self, cwd: Path) -> None:
-        """Start it in its own process group."""
-        with self.log.open("ab") as sink:
-            self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=dict(self.environment),
-                cwd=cwd, start_new_session=True,
-            )  # fmt: skip
-        self.birth = processes.birth(self.process.pid) or ""
-        self.since, self._began = time.time(), time.monotonic()
-        logger.info("%s started (process %d)", self.name, self.process.pid)
-
-    @property
-    def running(self) -> bool:
-        """Whether its process is running."""
-        return self.process is not None and self.process.poll() is None
-
-    def check(self, cwd: Path) -> None:
-        """Restart it if it has ended, after increasing pauses if that happens repeatedly."""
-        now = time.monotonic()
-        if self.running:
-            if now - self._began > _HEALTHY_AFTER:
-                self._pause, self.note = _FIRST_PAUSE, ""
-            return
-        if self.process is not None:
-            self.note = f"ended with code {self.process.returncode}, to be restarted in {self._pause:g} s"
-            logger.warning("%s %s; see %s", self.name, self.note, self.log)
-            self.process = None
-            self._not_before, self._pause = now + self._pause, min(2 * self._pause, _LONGEST_PAUSE)
-        if now >= self._not_before:
-            self.start(cwd)
-            self.restarts += 1
-
-    def end(self, grace: float = _GRACE, *, group: bool = False) -> None:
-        """Terminate it, and kill it if it does not end; with ``group``, its children too."""
-        process = self.process
-        if process is None:
-            return
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(grace)
-            except subprocess.TimeoutExpired:
-                logger.warning("%s did not end within %g s and is killed", self.name, grace)
-                process.kill()
-                process.wait()
-        if group:
-            processes.end_group(process.pid)
-
-    def state(self) -> PartState:
-        """Return its state for users."""
-        return PartState(
-            name=self.name, pid=self.process.pid if self.process is not None else None, running=self.running,
-            birth=self.birth, restarts=self.restarts, since=self.since or None, log=self.log, note=self.note,
-        )  # fmt: skip
 
 
 class Supervisor:
@@ -156,8 +61,9 @@ class Supervisor:
         self.stopping = threading.Event()
         self.parts: list[Part] = []
         self._server: ServerAddress | None = None
-        self._server_restarts = 0
+        self._server_restarts = Restarts()
         self._server_note = ""
+        self._reported: dict[str, float] = {}
         self._started = time.time()
         self._written: ServiceState | None = None
 
@@ -166,6 +72,10 @@ class Supervisor:
         try:
             private_folder(log_of(self.settings, "nirflow").parent)
             self._write_state()
+            delivering = threading.Thread(
+                target=keep_delivering, args=(self.settings, self.stopping), name="notices", daemon=True
+            )
+            delivering.start()
             self._start()
             self._write_state(ready=True)
             logger.info(
@@ -201,6 +111,8 @@ class Supervisor:
             )
         if settings.watch.folders:
             self._add("watcher", [sys.executable, "-m", "deployments.arrivals.main"], environment)
+            if settings.judge.enabled:
+                self._add("judge", [sys.executable, "-m", "deployments.judging.judge_process"], environment)
         self._wait_for_worker()
 
     def _environment(self) -> dict[str, str]:
@@ -258,6 +170,7 @@ class Supervisor:
                     checked = time.monotonic()
                     self._check_server()
                     self._check_worker()
+                    self._report_restarts()
                     for log in log_of(self.settings, "nirflow").parent.glob("*.log"):
                         processes.trim(log, LOG_LIMIT)
                 self._write_state(ready=True)
@@ -279,7 +192,8 @@ class Supervisor:
             return
         self._server_note = ""
         if address.started:
-            self._server_restarts += 1
+            self._server_restarts.ended("ended, or did not respond,")
+            self._server_restarts.restarted()
             logger.warning("The Prefect server was restarted (process %s)", address.pid)
         moved = self._server is not None and address.api_url != self._server.api_url
         self._server = address
@@ -296,6 +210,23 @@ class Supervisor:
         if silence is not None and silence > SILENCE:
             logger.warning("The worker has sent no heartbeat for %.0f s and is restarted", silence)
             worker.end()
+
+    def _report_restarts(self) -> None:
+        """Notify of parts that restart often, once within an hour."""
+        now = time.monotonic()
+        restarts = {**{part.name: part.restarts for part in self.parts}, "server": self._server_restarts}
+        for name, one in restarts.items():
+            if one.recent < OFTEN or now - self._reported.get(name, -LATELY) < LATELY:
+                continue
+            self._reported[name] = now
+            text = f"It was restarted {one.recent} times within the last hour; it {one.last_end}."
+            logger.warning("The %s restarts often. %s", name, text)
+            if "restart" in self.settings.notify.on:
+                keep(
+                    self.settings,
+                    f"nirflow: the {name} restarts often",
+                    f"{text}\nSee nirflow status and the logs.",
+                )
 
     def _worker_silence(self) -> float | None:
         """Return the seconds since the last heartbeat of this machine's worker; None if unknown."""
@@ -337,7 +268,9 @@ class Supervisor:
         server = PartState(
             name="server", pid=self._server.pid if self._server else None,
             running=self._server is not None and not self._server_note,
-            restarts=self._server_restarts, log=log_of(self.settings, "prefect-server"), note=self._server_note,
+            restarts=self._server_restarts.number, recent=self._server_restarts.recent,
+            last_end=self._server_restarts.last_end,
+            log=log_of(self.settings, "prefect-server"), note=self._server_note,
         )  # fmt: skip
         state = ServiceState(
             pid=pid, birth=processes.birth(pid) or "", started=self._started, ready=ready, failed=failed,

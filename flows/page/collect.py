@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -16,16 +16,18 @@ from calib_store.model.records import Frame, Run
 from calib_store.store import Store
 from flows.page.choices import with_choices
 from flows.page.model import NightFrame, NightPage, NightProduct, RunOutcome
-from flows.page.outcomes import Results, left_out_of, outcomes, planned, results_of
+from flows.page.outcomes import Results, kind_of, left_out_of, outcomes, planned, results_of
 from flows.page.products import describe_products, stored_products
 from flows.recipes.night_plan import NightPlan
 from flows.run.plan import plan_night
 from flows.run.report import NightReport
 from imaging.errors import NirflowError
-from imaging.kinds import PRODUCT_KINDS
+from imaging.kinds import PRODUCT_KINDS, STACK
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import LeftOut, RawFrame
 
+#: The end of the address of a run's page in the Prefect UI.
+_RUN_PAGE: Final = re.compile(r"/(?:flow-runs|runs)/(?:flow-run/)?([0-9A-Za-z-]+)\Z")
 #: Kinds of product in order of interest: each before those that it is made with.
 _ORDER: Final = tuple(reversed(PRODUCT_KINDS))
 
@@ -34,7 +36,7 @@ class UnknownNightError(NirflowError):
     """The store knows nothing about a night."""
 
 
-def collect_night(store: Store, night: date) -> NightPage:
+def collect_night(store: Store, night: date, *, choices: bool = True) -> NightPage:
     """Collect the content of a night's page from the store.
 
     Parameters
@@ -43,6 +45,8 @@ def collect_night(store: Store, night: date) -> NightPage:
         The store. It is not changed, except that a product whose file is found damaged is set aside.
     night
         Night, as the observatory names it.
+    choices
+        Whether the groups have their calibrations and why no others were chosen, which takes most of the time.
 
     Raises
     ------
@@ -67,25 +71,32 @@ def collect_night(store: Store, night: date) -> NightPage:
     elsewhere = _frames(store, store.frames.with_sha256s(sorted(others)).values())
     known = (*frames, *elsewhere)
     names = {frame.sha256: frame.name for frame in known}
-    products = {
-        id_: describe_products(store, id_, refs.get(id_), stored, names)
-        for id_ in {**refs, **stored.products}
-    }
-    earlier = tuple(products.pop(UUID(ref.id)) for ref in held.earlier)
     own = {frame.sha256 for frame in frames}
+    described = (
+        describe_products(store, id_, refs.get(id_), stored, names) for id_ in {**refs, **stored.products}
+    )
+    products = {one.id: one for one in described if not _of_another_night(one, own)}
+    earlier = tuple(products.pop(UUID(ref.id)) for ref in held.earlier if UUID(ref.id) in products)
     plan = _plan(known)
-    groups = outcomes(planned(plan, names, own), held, products, own)
+    attempts = {(kind_of(one), one.label): runs[number].started for number, one in held.failures}
+    groups = tuple(
+        replace(group, attempted=attempts.get((group.kind, group.label)))
+        for group in outcomes(planned(plan, names, own), held, products, own)
+    )
     by_sha256 = {frame.sha256: frame for frame in known}
     return NightPage(
         night=night,
         frames=frames,
         others=elsewhere,
-        groups=tuple(with_choices(store, group, by_sha256) for group in groups),
+        groups=tuple(with_choices(store, group, by_sha256) for group in groups) if choices else groups,
         products=tuple(sorted(products.values(), key=_place)),
         earlier=earlier,
         left_out=_left_out(reports, held, frames, None if runs else plan, refused),
         replaced=_replaced(reports),
-        runs=tuple(_run(run, report) for run, report in zip(runs, reports, strict=True)),
+        runs=tuple(
+            _run(run, report, {frame.name for frame in frames})
+            for run, report in zip(runs, reports, strict=True)
+        ),
     )
 
 
@@ -97,13 +108,13 @@ def read_report(run: Run) -> NightReport | None:
         return None
 
 
-def web_address(text: str) -> str:
-    """Return the address if it is an HTTP URL that can be linked to, otherwise an empty text."""
-    try:
-        parts = urlsplit(text.strip())
-    except ValueError:
-        return ""
-    return text.strip() if parts.scheme in ("http", "https") and parts.netloc else ""
+def run_address(text: str) -> str:
+    """Return the address of a run relative to the page of a night, from that of its page in the Prefect UI.
+
+    It holds wherever the UI and the page are served from; it is empty for any other text.
+    """
+    found = _RUN_PAGE.search(text.strip())
+    return f"../../runs/flow-run/{found[1]}" if found is not None else ""
 
 
 def _frames(store: Store, found: Iterable[Frame]) -> tuple[NightFrame, ...]:
@@ -114,7 +125,7 @@ def _frames(store: Store, found: Iterable[Frame]) -> tuple[NightFrame, ...]:
         problem = frame.quarantine or ""
         if rejection := rejections.get(frame.sha256):
             problem = f"rejected by {rejection.author} on {rejection.changed_at:%Y-%m-%d}: {rejection.reason}"
-        frames.append(NightFrame(facts, frame.sha256, frame.paths, problem))
+        frames.append(NightFrame(facts, frame.sha256, frame.paths, problem, frame.added_at))
     return tuple(frames)
 
 
@@ -177,7 +188,19 @@ def _place(product: NightProduct) -> tuple[Any, ...]:
     return kind, product.inputs[:1], product.name, product.id
 
 
-def _run(run: Run, report: NightReport | None) -> RunOutcome:
+def _of_another_night(product: NightProduct, own: Collection[str]) -> bool:
+    """Return whether a product is a stack of other nights, made by a run over several."""
+    return (
+        product.kind == STACK.name
+        and bool(product.sources)
+        and not any(one in own for one in product.sources)
+    )
+
+
+def _run(run: Run, report: NightReport | None, own: Collection[str]) -> RunOutcome:
+    """Return a run as one line, with its frames and stacks of the night, whose frames have the names ``own``."""
+    made = report.products if report is not None else ()
+    used = {name for ref in made for name in ref.inputs if name in own}
     return RunOutcome(
         flow=run.flow,
         name=report.flow_run if report is not None else "",
@@ -188,8 +211,10 @@ def _run(run: Run, report: NightReport | None) -> RunOutcome:
         reused=sum(ref.reused for ref in report.products) if report is not None else 0,
         failed=len((*report.failed, *report.kept, *report.lacking)) if report is not None else 0,
         waiting=len(report.failures) - len(report.failed) if report is not None else 0,
+        frames=len(used),
+        stacks=sum(ref.kind == STACK.name and not used.isdisjoint(ref.inputs) for ref in made),
         out=str(report.out) if report is not None else "",
-        url=web_address(report.url) if report is not None else "",
+        url=run_address(report.url) if report is not None else "",
         steps=tuple(report.step_seconds.items()) if report is not None else (),
         readable=report is not None,
     )

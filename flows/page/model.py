@@ -4,10 +4,12 @@ text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from imaging.figures import Figure
@@ -33,12 +35,15 @@ class NightFrame:
         Paths where it was seen.
     problem
         Why it is not used; empty for a usable frame.
+    added_at
+        When the store first had it.
     """
 
     facts: FrameFacts
     sha256: str
     paths: tuple[Path, ...] = ()
     problem: str = ""
+    added_at: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -82,8 +87,8 @@ class NightProduct:
         From the start of the first input to the end of the last, if known to the store.
     made_at
         When it was made.
-    measured
-        Its seeing and sky, for the plots.
+    metrics, facts
+        Its figures and the facts of its first input, as the store has them.
     """
 
     id: UUID
@@ -107,8 +112,15 @@ class NightProduct:
     seconds: float | None = None
     span: tuple[datetime, datetime] | None = None
     made_at: datetime | None = None
-    seeing: float | None = None
-    sky: float | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def number(self, name: str) -> float | None:
+        """Return a figure that is a finite number, otherwise None."""
+        value = self.metrics.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return float(value) if math.isfinite(value) else None
 
     @property
     def group_kind(self) -> Target:
@@ -181,6 +193,8 @@ class Group:
         Notes for the user about the grouping.
     state, why, remedy, waits_for
         Its outcome.
+    attempted
+        Start of the run that failed or lacked a calibration.
     product
         The product made from it.
     chosen
@@ -200,13 +214,14 @@ class Group:
     why: str = ""
     remedy: str = ""
     waits_for: str = ""
+    attempted: datetime | None = None
     product: NightProduct | None = None
     chosen: tuple[Chosen, ...] = ()
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """A run of a flow, as one line."""
+    """A run of a flow, as one line; ``frames`` and ``stacks`` are those of the night, the other numbers the run's."""
 
     flow: str
     name: str
@@ -217,6 +232,8 @@ class RunOutcome:
     reused: int
     failed: int
     waiting: int
+    frames: int
+    stacks: int
     out: str
     url: str
     steps: tuple[tuple[str, float], ...]

@@ -81,7 +81,7 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
             members = tuple(dict.fromkeys((*leading, *(frame.sha256 for frame in recipe.frames(one)))))
             needs = recipe.needs(one)
             yield Group(
-                recipe.kind.target,
+                target_of(kind),
                 one.label,
                 tuple(names[member] for member in members),
                 members,

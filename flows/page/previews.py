@@ -9,10 +9,10 @@ from pathlib import Path
 
 from calib_store.store import Store
 from flows.page.model import NightProduct
-from flows.page.pngs import notes_of
 from imaging.errors import NirflowError, StoreError
 from imaging.io.atomic import write_complete
 from imaging.io.raw_file import UNFORESEEN, read_headers
+from imaging.products.captions import Caption, caption_of
 from imaging.products.preview import preview_product
 from imaging.products.product_file import ProductFile
 
@@ -25,6 +25,8 @@ class Shown:
     ----------
     preview
         The PNG next to the page; None without a picture.
+    caption
+        What it shows.
     reason
         Why there is no picture.
     file
@@ -32,6 +34,7 @@ class Shown:
     """
 
     preview: Path | None = None
+    caption: Caption | None = None
     reason: str = ""
     file: Path | None = None
 
@@ -39,24 +42,24 @@ class Shown:
 def show_product(store: Store, product: NightProduct, folder: Path) -> Shown:
     """Find a product's file, and put its preview into ``folder``.
 
-    The PNG in the output folder is copied if it is intact and still this product's; otherwise a new one is
-    made from the store's file. A product that cannot be read has no picture, and the reason is given.
+    The PNG in the output folder is copied if it is intact, has a caption and is still this product's; otherwise a new
+    one is made from the store's file. A product that cannot be read has no picture, and the reason is given.
     """
     file = product.output if product.output is not None and _holds(product.output, product) else None
     path = folder / f"{product.sha256[:24]}.png"
-    if notes_of(path) is not None:
-        return Shown(path, file=file)
+    if (caption := caption_of(path)) is not None:
+        return Shown(path, caption, file=file)
     try:
-        if file is not None and product.preview is not None and notes_of(product.preview) is not None:
+        if file is not None and product.preview is not None and caption_of(product.preview) is not None:
             write_complete(path, [product.preview.read_bytes()], sync=False)
-            return Shown(path, file=file)
-        with ProductFile(stored_file(store, product)) as opened:
-            preview_product(path, opened, title=product.name.removesuffix(".fits"))
+        else:
+            with ProductFile(stored_file(store, product)) as opened:
+                preview_product(path, opened)
     except NirflowError as error:
         return Shown(reason=error.message, file=file)
     except (OSError, *UNFORESEEN) as error:
         return Shown(reason=f"the file is invalid ({type(error).__name__}: {error})", file=file)
-    return Shown(path, file=file)
+    return Shown(path, caption_of(path), file=file)
 
 
 def stored_file(store: Store, product: NightProduct) -> Path:

@@ -121,8 +121,8 @@ def describe_products(
         seconds=ref.seconds if ref is not None else None,
         span=product.span,
         made_at=product.made_at,
-        seeing=_number(metrics.get("seeing")),
-        sky=_number(metrics.get("sky")),
+        metrics=metrics,
+        facts=product.facts,
     )
 
 
@@ -158,8 +158,7 @@ def _gone(id_: UUID, ref: ProductRef) -> NightProduct:
         output=ref.output,
         preview=ref.preview,
         seconds=ref.seconds,
-        seeing=_number(ref.metrics.get("seeing")),
-        sky=_number(ref.metrics.get("sky")),
+        metrics=ref.metrics,
     )
 
 
@@ -182,16 +181,11 @@ def page_figures(
     kind: str, metrics: Mapping[str, Any], facts: Mapping[str, Any] | None = None
 ) -> tuple[Figure, ...]:
     """Return the figures of a product of some kind for the page, electrons with a superscript minus."""
-    figures = shown(figures_of(kind), metrics, pixel_scale=_pixel_scale(facts or {}))
+    figures = shown(figures_of(kind), metrics, pixel_scale=pixel_scale_of(facts or {}))
     return tuple(replace(one, unit=one.unit.replace("e-", "e\N{SUPERSCRIPT MINUS}")) for one in figures)
 
 
-def _pixel_scale(facts: Mapping[str, Any]) -> float | None:
+def pixel_scale_of(facts: Mapping[str, Any]) -> float | None:
     """Return the pixel scale in arcsec, if the product's facts and a table of its instrument are known."""
     instrument = catalogue.find(str(facts.get("instrument")))
     return None if instrument is None else instrument.detector.number("pixel_scale", facts)
-
-
-def _number(value: object) -> float | None:
-    """Return a number, or None if it is something else."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

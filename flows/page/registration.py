@@ -39,6 +39,10 @@ class Registered:
         FWHM of its stars, px.
     sky
         Level of the sky that was subtracted, electrons.
+    zero_point, zero_point_error
+        Magnitude of a source of one electron in the frame, and its standard error, mag.
+    airmass
+        Of the frame.
     reference
         Whether it is the reference itself.
     used
@@ -54,6 +58,9 @@ class Registered:
     transparency: float | None
     seeing: float | None
     sky: float | None
+    zero_point: float | None
+    zero_point_error: float | None
+    airmass: float | None
     reference: bool
     used: bool
 
@@ -100,6 +107,9 @@ def _row(row: Any, frames: Mapping[str, NightFrame]) -> Registered:
         transparency=scale if used and scale is not None and scale > 0 else None,
         seeing=_optional(row, "seeing"),
         sky=_optional(row, "sky"),
+        zero_point=_optional(row, "zero_point"),
+        zero_point_error=_optional(row, "zero_point_error"),
+        airmass=frame.facts.airmass if frame is not None else None,
         reference=str(row["found_by"]).strip() == "reference",
         used=used,
     )

@@ -13,11 +13,11 @@ import numpy as np
 from calib_store.model.records import KnownFile
 from calib_store.store import Store
 from flows.page.model import NightFrame
-from flows.page.pngs import notes_of
 from imaging.errors import NirflowError
 from imaging.io.examine import last_change
 from imaging.io.raw_file import UNFORESEEN, open_raw
 from imaging.pixels.bands import thread_count
+from imaging.products.captions import notes_of
 from imaging.products.preview import write_thumbnail
 
 #: Keyword in the PNG for the median of the raw pixels, ADU.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from flows.page.assess import Quality
+from flows.page.charts import Chart, Line, Point, chart, seconds, time_ticks
 from flows.page.model import Group, NightFrame, NightPage, NightProduct
-from flows.page.plots import Bar, Plot, Series, in_time, spans
+from flows.page.products import pixel_scale_of
 from flows.page.registration import Registered
 from flows.page.thumbnails import Thumbnail
-from imaging.kinds import PRODUCT_KINDS, STACK, TARGETS, target_label
+from imaging.frames.facts import FrameFacts
+from imaging.kinds import PRODUCT_KINDS, TARGETS, target_label
 from imaging.listed import counted
+from tasks.support.references import ProductRef
 
 #: Names of groups and products.
 LABELS: Final[dict[str, str]] = {name: target_label(name) for name in (*PRODUCT_KINDS, *TARGETS)}
@@ -74,14 +79,14 @@ def sections(frames: Sequence[NightFrame]) -> tuple[Section, ...]:
 
 
 def link(path: Path, page: Path, root: Path) -> str:
-    """Return a link to ``path`` from the page in the folder ``page``: relative below ``root``, otherwise a
-    file URL.
+    """Return a relative link to ``path`` from the page in the folder ``page``; empty for a file outside of ``root``,
+    which a browser on another machine cannot reach.
 
     Every special character is quoted, so that a file's name cannot be read as anything else.
     """
     path, root = path.absolute(), root.absolute()
     if not path.is_relative_to(root):
-        return path.as_uri()
+        return ""
     relative = Path(os.path.relpath(path, page.absolute())).as_posix()
     return quote(os.fsencode(relative), safe="/")
 
@@ -109,13 +114,13 @@ def distance(days: float | None) -> str:
     return f"{abs(days):.1f} days {'before' if days < 0 else 'after'}"
 
 
-def stack_plots(
+def stack_charts(
     product: NightProduct,
     rows: Sequence[Registered],
     frames: Mapping[str, NightFrame],
     thumbnails: Mapping[str, Thumbnail],
-) -> tuple[Plot, ...]:
-    """Return the plots of a stack's frames against time."""
+) -> tuple[Chart, ...]:
+    """Return the charts of a stack's frames against time."""
     timed = [(row.started, row) for row in rows if row.started is not None]
     levels: list[tuple[datetime, float]] = []
     for name in product.inputs:
@@ -129,35 +134,66 @@ def stack_plots(
     seeing = [(t, r.seeing) for t, r in timed if r.seeing is not None]
     sky = [(t, r.sky) for t, r in timed if r.sky is not None]
     clear = [(t, r.transparency) for t, r in timed if r.transparency is not None]
-    series = (
-        ("Sky", "electrons", [_series("level", sky)], False),
-        ("Level of the raw frames, mostly sky", "ADU", [_series("median", [] if sky else levels)], False),
-        ("Seeing", "px", [_series("FWHM", seeing)], False),
-        ("Transparency: stars' flux over the reference's", "ratio", [_series("flux", clear)], False),
+    every = (
+        ("Sky", "electrons", [("level", sky)], False),
+        ("Level of the raw frames, mostly sky", "ADU", [("median", [] if sky else levels)], False),
+        ("Seeing", "px", [("FWHM", seeing)], False),
+        ("Transparency: stars' flux over the reference's", "ratio", [("flux", clear)], False),
         ("Shift onto the reference", "px",
-         [_series("x", [(t, x) for t, x, _ in shifts]), _series("y", [(t, y) for t, _, y in shifts])], False),
-        ("Uncertainty of the registration", "px", [_series("standard error", errors)], True),
+         [("x", [(t, x) for t, x, _ in shifts]), ("y", [(t, y) for t, _, y in shifts])], False),
+        ("Uncertainty of the registration", "px", [("standard error", errors)], True),
     )  # fmt: skip
-    plots = (
-        in_time(title, unit, lines, salt=f"{product.id} {number}", zero=zero)
-        for number, (title, unit, lines, zero) in enumerate(series)
+    charts = []
+    for title, unit, series, zero in every:
+        lines = [_line(*one, number, unit) for number, one in enumerate(series)]
+        charts.append(chart(title, unit, lines, x_ticks=time_ticks, zero=zero))
+    return tuple(one for one in charts if one is not None)
+
+
+def seeing_range(stacks: Iterable[ProductRef], frames: Mapping[str, FrameFacts]) -> str:
+    """Return the smallest and the largest seeing of stacks, arcsec, as text; empty if it is not known.
+
+    Parameters
+    ----------
+    stacks
+        The stacks, as runs reported them.
+    frames
+        Facts of raw frames, by name.
+    """
+    found = []
+    for ref in stacks:
+        facts = next((frames[name] for name in ref.inputs if name in frames), None)
+        scale = pixel_scale_of(facts.model_dump()) if facts is not None else None
+        pixels = ref.metrics.get("seeing")
+        if scale is not None and isinstance(pixels, (int, float)) and math.isfinite(pixels):
+            found.append(pixels * scale)
+    return " to ".join(dict.fromkeys((f"{min(found):.2f}", f"{max(found):.2f}"))) if found else ""
+
+
+def quality_sentence(stacks: Sequence[Quality]) -> tuple[str, str]:
+    """Return a summary of the quality of a night's stacks in one sentence, and its tone: good, busy or bad."""
+    if not stacks:
+        return "", ""
+    worse = {one.label: [name for name, judged in one.judged if judged.tone == "bad"] for one in stacks}
+    odd = {one.label: [name for name, judged in one.judged if judged.tone == "odd"] for one in stacks}
+    parts = [f"{label}: {', '.join(names)} not as requested" for label, names in worse.items() if names]
+    parts += [f"{label}: {', '.join(names)} unusual" for label, names in odd.items() if names]
+    if parts:
+        return f"{'; '.join(parts)}.", "bad" if any(worse.values()) else "busy"
+    good = sum(one.tone == "good" for one in stacks)
+    if not good:
+        return (
+            "Nothing was requested of the stacks, and the last nights have too few to compare them with.",
+            "busy",
+        )
+    of = "The stack is" if len(stacks) == 1 else "All stacks are" if good == len(stacks) else (
+        f"{good} of {len(stacks)} stacks, those that can be judged, are"
+    )  # fmt: skip
+    return f"{of} as requested, and as in the last nights.", "good"
+
+
+def _line(label: str, points: Sequence[tuple[datetime, float]], number: int, unit: str) -> Line:
+    shown = tuple(
+        Point(seconds(moment), value, f"{moment:%H:%M:%S} UT: {value:.4g} {unit}") for moment, value in points
     )
-    return tuple(plot for plot in plots if plot is not None)
-
-
-def night_plots(products: Sequence[NightProduct]) -> tuple[Plot, ...]:
-    """Return plots of seeing and sky of the night's stacks against time, if there are two or more."""
-    stacks = [p for p in products if p.kind == STACK.name and p.span is not None]
-    if len(stacks) < 2:
-        return ()
-    seeing = [Bar(p.label or p.name, p.span, p.seeing) for p in stacks if p.span and p.seeing is not None]
-    sky = [Bar(p.label or p.name, p.span, p.sky) for p in stacks if p.span and p.sky is not None]
-    plots = (
-        spans("Seeing of the stacks", "px", seeing, salt="night seeing"),
-        spans("Sky of the stacks", "electrons", sky, salt="night sky"),
-    )
-    return tuple(plot for plot in plots if plot is not None)
-
-
-def _series(label: str, points: Sequence[tuple[datetime, float]]) -> Series:
-    return Series(label, [moment for moment, _ in points], [value for _, value in points])
+    return Line(label, number, shown, joined=True)

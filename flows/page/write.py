@@ -14,17 +14,22 @@ from markupsafe import Markup
 
 from calib_store.store import Store
 from flows.page import view
+from flows.page.assess import assess, past_of
+from flows.page.charts import Chart
 from flows.page.collect import collect_night, read_report
 from flows.page.model import NightFrame, NightPage, NightProduct
+from flows.page.night_charts import colours_of, night_charts
 from flows.page.outcomes import results_of
-from flows.page.plots import Plot
+from flows.page.overlay import overlay_of
 from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
 from flows.page.thumbnails import Thumbnail, make_thumbnails
+from flows.page.trends import YEARS, collect_trends
 from imaging.io.atomic import write_complete
 from imaging.kinds import STACK
 from imaging.listed import counted
 from imaging.printable import printable
+from imaging.quick_look.night_record import read_rows
 from tasks.support.references import gathered_left_out
 
 _PAGE: Final = "index.html"
@@ -33,18 +38,22 @@ _NIGHT: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @dataclass(frozen=True)
 class StackShown:
-    """The frames of a stack: their plots, a table of the same values, or why they are missing."""
+    """The frames of a stack: their charts, a table of the same values, or why they are missing."""
 
-    plots: tuple[Plot, ...]
+    charts: tuple[Chart, ...]
     rows: tuple[Registered, ...]
     reason: str
 
 
 @dataclass(frozen=True)
 class NightRow:
-    """A night of the index, with counts after its last run."""
+    """A night of the index, with counts after its last run; the seeing is the range of its stacks."""
 
     night: date
+    targets: tuple[str, ...]
+    bands: tuple[str, ...]
+    programs: tuple[str, ...]
+    seeing: str
     frames: int
     stacks: int
     failed: int
@@ -84,7 +93,20 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
     shown = {p.id: show_product(store, p, own / "previews") for p in page.products}
     frames = (*page.frames, *page.others)
     stacks = {p.id: _stack(store, p, frames, thumbnails) for p in page.products if p.kind == STACK.name}
-    return _write(own / _PAGE, "night.html", own, folder, **_context(page, thumbnails, shown, stacks))
+    past = past_of(store, night, page.products)
+    qualities = assess(page.products, frames, past)
+    charts = night_charts(
+        qualities, {id_: one.rows for id_, one in stacks.items()}, past, set(_paged(folder))
+    )
+    overlays = {id_: overlay_of(store, shown_product, shown[id_].caption)
+                for id_, shown_product in ((p.id, p) for p in page.products if p.id in stacks)}  # fmt: skip
+    context = _context(page, thumbnails, shown, stacks)
+    context |= {
+        "qualities": qualities, "quality": view.quality_sentence(qualities), "charts": charts, "overlays": overlays,
+        "colours": colours_of(qualities), "arriving": read_rows(own),
+        "names": {one.product.id: one.label for one in qualities},
+    }  # fmt: skip
+    return _write(own / _PAGE, "night.html", own, folder, **context)
 
 
 def write_index(store: Store, folder: Path) -> Path:
@@ -106,6 +128,23 @@ def write_index(store: Store, folder: Path) -> Path:
     return _write(folder / _PAGE, "index.html", folder, folder, rows=rows)
 
 
+def write_trends(store: Store, folder: Path) -> Path:
+    """Write the page of trends: figures of calibrations and stacks over the last three years.
+
+    Returns
+    -------
+    Path
+        ``folder/trends.html``.
+
+    Raises
+    ------
+    NirflowError
+        If it cannot be written.
+    """
+    instruments = collect_trends(store, set(_paged(folder)))
+    return _write(folder / "trends.html", "trends.html", folder, folder, instruments=instruments, years=YEARS)
+
+
 def _stack(
     store: Store,
     product: NightProduct,
@@ -114,7 +153,7 @@ def _stack(
 ) -> StackShown:
     mine = {frame.name: frame for frame in frames if frame.sha256 in product.sources}
     rows, reason = registrations(store, product, mine)
-    return StackShown(view.stack_plots(product, rows, mine, thumbnails), rows, reason)
+    return StackShown(view.stack_charts(product, rows, mine, thumbnails), rows, reason)
 
 
 def _context(
@@ -127,7 +166,7 @@ def _context(
     sentence, tone = view.verdict(page)
     return {
         "page": page, "sentence": sentence, "tone": tone, "thumbnails": thumbnails, "shown": shown,
-        "stacks": stacks, "sections": view.sections(page.frames), "plots": view.night_plots(page.products),
+        "stacks": stacks, "sections": view.sections(page.frames),
         "longest": max((seconds for _, seconds in page.steps), default=0.0),
     }  # fmt: skip
 
@@ -146,8 +185,6 @@ def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> 
         "range_of": view.range_of,
         "distance": view.distance,
         "choices_of": view.choices_of,
-        # Drawn here from figures and labels that matplotlib has escaped.
-        "drawn": lambda plot: Markup(plot.svg),
         "gathered": gathered_left_out,
     }
     environment.filters |= filters
@@ -158,7 +195,7 @@ def _write(path: Path, template: str, own: Path, root: Path, **context: Any) -> 
 
 
 def _printable(value: object) -> object:
-    """Make the texts of the page printable; plots are markup and stay as they are."""
+    """Make the texts of the page printable; drawings are markup and stay as they are."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
@@ -177,10 +214,21 @@ def _paged(folder: Path) -> list[date]:
 def _row(store: Store, night: date, page: bool) -> NightRow:
     held = results_of([read_report(run) for run in store.runs.of_night(night)])
     waiting = sum(failure.waits_for is not None for _, failure in held.failures)
+    frames = [frame.facts for frame in store.frames.of_nights(night, night) if frame.facts is not None]
+    science = [facts for facts in frames if facts.kind == "object"]
+    names = {facts.name: facts for facts in science}
+    stacks = [
+        ref for _, ref in held.products
+        if ref.kind == STACK.name and (not names or any(one in names for one in ref.inputs))
+    ]  # fmt: skip
     return NightRow(
         night=night,
-        frames=len(store.frames.of_nights(night, night)),
-        stacks=sum(ref.kind == STACK.name for _, ref in held.products),
+        targets=tuple(dict.fromkeys(facts.target for facts in science if facts.target)),
+        bands=tuple(dict.fromkeys(facts.filter for facts in science)),
+        programs=tuple(sorted({facts.program for facts in science if facts.program})),
+        seeing=view.seeing_range(stacks, names),
+        frames=len(frames),
+        stacks=len(stacks),
         failed=len(held.failures) - waiting,
         waiting=waiting,
         page=page,

@@ -100,6 +100,10 @@ class KindRecipe(ABC, Generic[S]):
         """Return the kinds of calibration that a set needs."""
         return self.kind.made_with()
 
+    def uses(self, one: S, run: Submissions) -> tuple[CalibrationKind, ...]:
+        """Return the optional kinds of calibration that a set takes if one serves."""
+        return self.kind.uses
+
     def notes(self, one: S) -> tuple[str, ...]:
         """Return notes for the user about the set."""
         return ()

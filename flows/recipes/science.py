@@ -13,10 +13,12 @@ from flows.recipes.science_group import submit_stack
 from flows.recipes.submissions import Submissions
 from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters, science_groups
-from imaging.kinds import ProductKind
-from tasks.stack import ScienceSet
+from imaging.kinds import CalibrationKind, ProductKind
+from tasks.science.science_set import ScienceSet, for_group
 from tasks.support.references import FrameSet, RawFrame
 
+#: Groups that are reduced at a time if the scratch is scarce.
+AT_A_TIME: Final = 2
 #: Longer than any gap: the frames of a product form one group, whatever the gaps between them, days.
 _ANY_GAP: Final = 1e5
 
@@ -33,9 +35,15 @@ class ScienceRecipe(KindRecipe[ScienceSet]):
     sets_label: ClassVar[str] = "science groups"
 
     def plan(self, night: Planning) -> list[ScienceSet]:
-        """Return the science groups, if stacks are wanted."""
-        if "science" not in night.wanted:
-            return []
+        """Return the science groups, if stacks are wanted: those of standard fields first."""
+        return (
+            sorted(self.groups(night), key=lambda one: not one.is_standard)
+            if "science" in night.wanted
+            else []
+        )
+
+    def groups(self, night: Planning) -> list[ScienceSet]:
+        """Return the science groups of a night in order of time."""
         facts = [f.facts for f in night.in_band]
         plans = []
         for group in science_groups(
@@ -79,8 +87,28 @@ class ScienceRecipe(KindRecipe[ScienceSet]):
         )
 
     def build(self, one: ScienceSet, calibrations: Any, run: Submissions) -> PrefectFuture[Any] | None:
-        """Find the stack, or submit its steps."""
-        return submit_stack(run, one, calibrations)
+        """Find the stack, or submit its steps; a field waits for the standard fields of its run.
+
+        If the scratch is scarce, it also waits for the group before the last one.
+        """
+        if run.workspace.scarce_scratch and len(run.stacks) >= AT_A_TIME:
+            run.stacks[-AT_A_TIME].wait()
+        if not one.is_standard:
+            for standard in run.standards:
+                standard.wait()
+        future = submit_stack(run, one, calibrations)
+        if future is not None:
+            run.stacks.append(future)
+            if one.is_standard:
+                run.standards.append(future)
+        return future
+
+    def uses(self, one: ScienceSet, run: Submissions) -> tuple[CalibrationKind, ...]:
+        """Return the optional calibrations, or of these only those that the user named (``stack.distortion``)."""
+        parameters = for_group(run.parameters, one)
+        if parameters.stack.distortion == "auto":
+            return self.kind.uses
+        return tuple(kind for kind in self.kind.uses if kind in run.choice.use)
 
     def main(self, one: ScienceSet) -> FrameSet:
         """Return all frames of the group."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import allow_failure
 from prefect.futures import PrefectFuture
 
 from flows.recipes.submissions import Submissions
+from imaging.kinds import REQUIRED_KINDS
 from imaging.own_steps.uses import Point
 from tasks.align import align_group
 from tasks.detect import detect_sources
@@ -15,10 +16,36 @@ from tasks.detrend import Detrending, apply_own_steps, detrend_frame
 from tasks.earlier_exposures import Exposures, find_exposures
 from tasks.masks import find_masks
 from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps, find_own_steps
+from tasks.science.science_set import ScienceSet, for_group
 from tasks.sky import apply_before_stack, gather_before_stack, subtract_group_sky
-from tasks.stack import ScienceSet, build_stack, find_stack, for_group
+from tasks.stack import build_stack, find_stack
 from tasks.starlight.second_sky import remove_starlight
 from tasks.support.references import Calibrations
+
+
+class Detected(NamedTuple):
+    """The submitted steps of a group up to its sources.
+
+    Attributes
+    ----------
+    frames
+        The detrended frames, by name.
+    detrending
+        What they are detrended with.
+    masks, sky
+        The object masks and the first pass of the sky.
+    processed
+        The sky-subtracted frames after the user's own steps, if there are any.
+    catalogues
+        The sources of each object, by name.
+    """
+
+    frames: dict[str, Any]
+    detrending: Detrending
+    masks: Any
+    sky: Any
+    processed: Any
+    catalogues: dict[str, Any]
 
 
 def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectFuture[Any] | None:
@@ -29,15 +56,8 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     PrefectFuture or None
         The stack; None if its calibrations could not be chosen.
     """
-    choosing.wait()
-    if not choosing.state.is_completed():
-        return None
-    looking: Any = find_exposures.submit(
-        group.label, group.frames, choosing, run.parameters.detrend, run.workspace
-    )
-    run.add("exposures", group.label, looking)
-    looking.wait()
-    if not looking.state.is_completed():
+    looking = look_for_exposures(run, group, choosing)
+    if looking is None:
         return None
     own = NO_OWN_STEPS
     if run.parameters.steps.used:
@@ -57,6 +77,27 @@ def submit_stack(run: Submissions, group: ScienceSet, choosing: Any) -> PrefectF
     return submit_group(run, group.served_by(calibrations), calibrations, looking.result(), own)
 
 
+def look_for_exposures(run: Submissions, group: ScienceSet, choosing: Any) -> Any:
+    """Look for exposures that may persist in a group whose calibrations are being chosen, and wait for the answer.
+
+    Returns
+    -------
+    PrefectFuture or None
+        The exposures; None if they are not known, or no calibrations could be chosen.
+    """
+    choosing.wait()
+    if not choosing.state.is_completed():
+        return None
+    looking: Any = find_exposures.submit(
+        group.label, group.frames, choosing, run.parameters.detrend, run.workspace
+    )
+    run.add("exposures", group.label, looking)
+    looking.wait()
+    if not looking.state.is_completed():
+        return None
+    return looking
+
+
 def submit_group(
     run: Submissions,
     group: ScienceSet,
@@ -66,6 +107,36 @@ def submit_group(
 ) -> PrefectFuture[Any]:
     """Submit the steps of one science group, with the user's own among them, and return the last one."""
     p, workspace = for_group(run.parameters, group), run.workspace
+    frames, detrending, masks, sky, processed, catalogues = submit_sources(
+        run, group, calibrations, exposures, own
+    )
+    distortion = next((one for one in calibrations.present if one.kind not in REQUIRED_KINDS), None)
+    aligned: Any = align_group.submit(  # type: ignore[call-overload]
+        group.label, catalogues, p.align, workspace, distortion, wait_for=[processed]
+    )
+    run.add("align", group.label, aligned)
+    subtracted: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
+    run.add("starlight", group.label, subtracted)
+    if own.before_stack:  # frames that the starlight did not change are there already
+        subtracted = _before_stack(run, group, subtracted, detrending, masks)
+    stack: PrefectFuture[Any] = run.add(
+        "science",
+        group.label,
+        build_stack.submit(group, calibrations, subtracted, aligned, p, workspace, exposures, own),
+    )
+    return stack
+
+
+def submit_sources(
+    run: Submissions,
+    group: ScienceSet,
+    calibrations: Calibrations,
+    exposures: Exposures,
+    own: OwnSteps = NO_OWN_STEPS,
+) -> Detected:
+    """Submit the steps of one group up to its sources, with the user's own among them."""
+    p, workspace = for_group(run.parameters, group), run.workspace
+    calibrations = calibrations.required
     detrended = {
         frame.name: run.add(
             "detrend", frame.name,
@@ -93,20 +164,7 @@ def submit_group(
         for name in group.objects
     }
     catalogues = {name: allow_failure(one) for name, one in sources.items()}
-    aligned: Any = align_group.submit(  # type: ignore[call-overload]
-        group.label, catalogues, p.align, workspace, wait_for=[processed]
-    )
-    run.add("align", group.label, aligned)
-    subtracted: Any = remove_starlight.submit(group, frames, detrending, masks, sky, aligned, p, workspace)
-    run.add("starlight", group.label, subtracted)
-    if own.before_stack:  # frames that the starlight did not change are there already
-        subtracted = _before_stack(run, group, subtracted, detrending, masks)
-    stack: PrefectFuture[Any] = run.add(
-        "science",
-        group.label,
-        build_stack.submit(group, calibrations, subtracted, aligned, p, workspace, exposures, own),
-    )
-    return stack
+    return Detected(frames, detrending, masks, sky, processed, catalogues)
 
 
 def _with_own_steps(

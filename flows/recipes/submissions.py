@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -36,12 +36,16 @@ class Submissions:
         Where the tasks work.
     tasks
         The submitted tasks, in order.
+    stacks, standards
+        Those that make stacks, and those of standard fields among them, for which other fields wait.
     """
 
     parameters: ReductionParameters
     choice: Choice
     workspace: Workspace
     tasks: list[Submitted]
+    stacks: list[PrefectFuture[Any]] = field(default_factory=list)
+    standards: list[PrefectFuture[Any]] = field(default_factory=list)
 
     def add(self, step: str, label: str, future: PrefectFuture[Any], *, minor: bool = False) -> Any:
         """Record a task and return its future; a ``minor`` task may fail without failing its group."""

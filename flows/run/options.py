@@ -7,12 +7,13 @@ from pathlib import Path
 
 from pydantic import Field
 
+from calib_store.model.settings import StoreSettings
 from imaging.kinds import Target
-from imaging.pixels.bands import DEFAULT_MEMORY
+from imaging.pixels.bands import DEFAULT_MEMORY, thread_count
 from tasks.choose import Choice
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Reference
-from tasks.support.workspace import DEFAULT_SCRATCH_LIMIT
+from tasks.support.workspace import DEFAULT_SCRATCH_LIMIT, Workspace
 
 
 class Options(Reference):
@@ -45,6 +46,21 @@ class Options(Reference):
     threads: int | None = Field(default=None, ge=1, description="threads; default: one per core")
     memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for all bands being processed")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
+
+    def workspace(self, out: Path) -> Workspace:
+        """Return the folders of a run with these options, and its limits on the machine."""
+        return Workspace(
+            data_dir=(self.data_dir or StoreSettings().data_dir).expanduser().resolve(),
+            out=out,
+            threads=self.threads or thread_count(),
+            memory=self.memory,
+            scratch_limit=self.scratch_limit,
+            overwrite=self.overwrite,
+            previews=self.previews,
+            by_night=self.by_night,
+            as_of=self.as_of,
+            parameters=self.parameters,
+        )
 
     def limited_to(self, target: Target) -> Options:
         """Return the same options for one kind of product, with what it needs."""

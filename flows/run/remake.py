@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,7 @@ def submit_remakes(night: Night) -> None:
     store = night.workspace.store()
     bad = {product.id for product in night.redo.products}
     made: dict[UUID, PrefectFuture[Any]] = {}
+    standards: list[PrefectFuture[Any]] = []
     for remake in night.remakes:
         original = [store.get(one) for one in remake.made_with if one not in bad]
         still = [product for product in original if product.counts]
@@ -35,7 +37,7 @@ def submit_remakes(night: Night) -> None:
         made_with = [store.get(one) for one in remake.made_with]
         # Its own calibrations are preferred to those that the rules would choose now, if they still serve.
         built: list[Any] = [*(allow_failure(one) for one in again), *(_reference(one) for one in still)]
-        run = _of_its_own(night, remake, still, made_with)
+        run = replace(_of_its_own(night, remake, still, made_with), standards=standards)
         (future,) = submit_sets(RECIPES[remake.kind], [(remake.work, built)], run)
         if future is not None:
             made[remake.old.id] = future

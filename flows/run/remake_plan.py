@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from calib_store.model.records import Frame, InputRef, Product
-from calib_store.model.values import OWN_STEP
+from calib_store.model.values import IN_PARAMETERS, OWN_STEP
 from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import Members
 from flows.recipes.night_plan import NightPlan
@@ -21,12 +21,16 @@ from flows.run.plan import targets_with_needs
 from flows.run.redo import Redo, is_usable
 from flows.run.report import Kept
 from imaging.frames.facts import FrameFacts
-from imaging.kinds import KINDS, PRODUCT_KINDS, CalibrationKind, ProductKind, Target
+from imaging.kinds import KINDS, PRODUCT_KINDS, CalibrationKind, ProductKind, Target, target_of
 from imaging.own_steps.uses import OwnStepParameters
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
-from tasks.building.recipe import CATALOGUE, INSTRUMENT, OWN_STEPS
+from tasks.building.recipe import CATALOGUE, INSTRUMENT, OWN_STEPS, STANDARD_FIELD
 from tasks.support.parameters import STEPS, ReductionParameters
 from tasks.support.references import ProductSet, RawFrame
+
+#: Why a mosaic is not made again with its stacks, and how it is.
+_MADE_OF_STACKS: Final = "it is made from stacks, not from raw frames"
+_STACK_AGAIN: Final = "Combine the stacks that replace them: nirflow stack --target NAME"
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,11 @@ def plan_remakes(
     bad = {product.id for product in redo.products}
     bad |= {redo.cause.id} if isinstance(redo.cause, Product) else set()
     for product in redo.products:
-        if (
-            product.kind not in KINDS
-            or KINDS[product.kind].target not in wanted
-            or _other_band(product, bands)
-        ):
+        if product.kind not in KINDS or target_of(product.kind) not in wanted or _other_band(product, bands):
+            continue
+        if KINDS[product.kind].made_of:
+            kept.add(product.id)
+            plan.kept.append(Kept(old=product.name_and_id, reason=_MADE_OF_STACKS, remedy=_STACK_AGAIN))
             continue
         try:
             inputs = redo.inputs[product.id]
@@ -179,7 +183,7 @@ def _remake(
         product,
         work_of(KINDS[product.kind].name, members, recorded_facts),
         own,
-        tuple(ref.source for ref in inputs if isinstance(ref.source, UUID) and ref.role != OWN_STEP),
+        tuple(ref.source for ref in inputs if isinstance(ref.source, UUID) and ref.role not in IN_PARAMETERS),
         frozenset(detrend.get("override", ())),
         frozenset(detrend.get("allow_missing", ())),
         outdated_parameters(product),
@@ -198,7 +202,7 @@ def own_parameters(product: Product, parameters: ReductionParameters) -> Reducti
         raise NotPossibleError("its parameters are not known: it was not made by nirflow")
     steps["catalogue"] = _catalogue(product, parameters.catalogue)
     for name, values in product.parameters.items():
-        if name == CATALOGUE:
+        if name in (CATALOGUE, STANDARD_FIELD):  # the current ones apply
             continue
         if name in (INSTRUMENT, OWN_STEPS):  # the current table and the current functions apply
             continue

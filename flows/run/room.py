@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from calib_store.store import Store
 from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import KindRecipe
 from flows.recipes.night_plan import NightPlan
+from flows.recipes.science import AT_A_TIME
 from imaging.errors import NirflowError
 from imaging.io.planes import scratch_size
 from imaging.machine import free_bytes, size_text
@@ -30,16 +32,28 @@ _REST: Final = 64 * 10**6
 _LEAST_BYTES: Final = 2
 
 
-def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Room:
+    """What the comparison with the free space found.
+
+    Attributes
+    ----------
+    warnings
+        A warning for each disk that may become full.
+    scarce
+        Whether the planes of all science groups together take more than is kept, or is free: they are made in turn,
+        and those of a finished group are removed.
+    """
+
+    warnings: tuple[str, ...]
+    scarce: bool
+
+
+def require_room(plan: NightPlan, workspace: Workspace) -> Room:
     """Compare what a plan needs with what is free on the disks of its folders.
 
     It is not known yet which products of the store are used again, so a lack of room is only a warning; unless there
     is not even room for one product, and the store has none of its kind from the same frames.
-
-    Returns
-    -------
-    tuple of str
-        A warning for each disk that may become full.
 
     Raises
     ------
@@ -47,7 +61,11 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
         If a disk has no room for a single product that has to be made.
     """
     points = sum(bool(workspace.parameters.steps.at(point)) for point in POINTS)
-    scratch, products, largest = _sizes(plan, _SCRATCH + points * _OWN_STEP)
+    groups, products, largest = _sizes(plan, _SCRATCH + points * _OWN_STEP)
+    free = free_bytes(workspace.data_dir)
+    most = workspace.scratch_limit if free is None else min(workspace.scratch_limit, free - products - _REST)
+    scarce = len(groups) > 1 and sum(groups) > most
+    scratch = sum(sorted(groups)[-AT_A_TIME:] if scarce else groups)
     needs = (
         (workspace.data_dir, scratch + products + _REST, "NIRFLOW_DATA_DIR"),
         (workspace.out, products, "--out"),
@@ -73,20 +91,20 @@ def require_room(plan: NightPlan, workspace: Workspace) -> tuple[str, ...]:
                 f"the disk of {folder} may become full: up to {size_text(need)} needed, {size_text(free)} free. Free "
                 f"space there, or name a folder on another disk ({option})"
             )
-    return tuple(warnings)
+    return Room(tuple(warnings), scarce)
 
 
-def _sizes(plan: NightPlan, scratch_bytes: int) -> tuple[int, int, int]:
-    """Return the bytes of the planes between steps, of all products, and of the largest product.
+def _sizes(plan: NightPlan, scratch_bytes: int) -> tuple[list[int], int, int]:
+    """Return the bytes of the planes between steps of each group, of all products, and of the largest product.
 
     ``scratch_bytes`` are those of a pixel of a science frame.
     """
-    scratch, products = 0, []
+    scratch, products = [], []
     for kind, recipe in RECIPES.items():
         for one in plan.of(kind):
             products.append(_size(recipe, one))
             if recipe.kind.is_stack:
-                scratch += scratch_bytes * len(recipe.frames(one)) * _pixels(recipe.main(one).frames)
+                scratch.append(scratch_bytes * len(recipe.frames(one)) * _pixels(recipe.main(one).frames))
     return scratch, sum(products), max(products, default=0)
 
 

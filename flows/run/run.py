@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 from prefect import runtime
 from prefect.states import State
 
 from calib_store.model.records import Run
-from calib_store.model.settings import StoreSettings
 from flows.recipes.all_recipes import RECIPES
+from flows.recipes.submissions import Submitted
 from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
@@ -29,13 +28,12 @@ from flows.run.remake_plan import plan_remakes
 from flows.run.report import Failure, Kept, NightReport, Replaced
 from flows.run.room import require_room
 from flows.run.submit import submit_night
+from flows.run.temporary_files import limit_temporary_files
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.frames.find_files import find_files
 from imaging.io.descriptors import raise_limit
-from imaging.io.planes import prune
 from imaging.kinds import STACK, in_a_sentence
 from imaging.machine import described
-from imaging.pixels.bands import thread_count
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
 from tasks.support.best_effort import best_effort
@@ -52,12 +50,6 @@ from tasks.support.workspace import Workspace
 from tasks.survey import survey_frames
 
 logger = logging.getLogger(__name__)
-
-
-#: Scratch used within this time is kept whatever its size, because another run may be using it, s.
-_SCRATCH_GRACE: Final = 3600.0
-#: A product started longer ago than this is abandoned, because its process was killed, s.
-_STAGING_GRACE: Final = 86400.0
 
 
 def reduce_with(
@@ -85,7 +77,7 @@ def reduce_with(
             report = report_of(night, began, seconds)
         _record(night, report, sequence)
         with best_effort("The summary in the Prefect UI"):
-            _publish(report)
+            publish(report)
         with best_effort("The history of the figures in the Prefect UI"):
             publish_history(night.workspace.store(), [one for one in report.products if not one.reused])
         return report
@@ -98,18 +90,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     raise_limit()
     out = Path(out).expanduser().resolve()
     make_writable(out)
-    workspace = Workspace(
-        data_dir=(options.data_dir or StoreSettings().data_dir).expanduser().resolve(),
-        out=out,
-        threads=options.threads or thread_count(),
-        memory=options.memory,
-        scratch_limit=options.scratch_limit,
-        overwrite=options.overwrite,
-        previews=options.previews,
-        by_night=options.by_night,
-        as_of=options.as_of,
-        parameters=options.parameters,
-    )
+    workspace = options.workspace(out)
     files, passed_over = find_files(paths, recursive=options.recursive)
     make_writable(
         workspace.data_dir, "data folder", "Name another in NIRFLOW_DATA_DIR, or change its permissions."
@@ -120,7 +101,9 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     survey = survey_frames(files, label, options.parameters.check, workspace)
     workspace = workspace.model_copy(update={"left_out": survey.refused})
     night = _replanned(redo, survey, options, workspace) if redo else _planned(survey, options, workspace)
-    night.warnings = require_room(night.plan, workspace)
+    room = require_room(night.plan, workspace)
+    night.warnings = room.warnings
+    night.workspace = workspace.model_copy(update={"scarce_scratch": room.scarce})
     for warning in night.warnings:
         logger.warning("%s", warning)
     night.left_out.extend(
@@ -139,7 +122,7 @@ def night_of(paths: Sequence[str | Path], out: str | Path, options: Options, lab
     )  # fmt: skip
     yield night
     with best_effort("Removing old scratch files"):
-        _clean(workspace)
+        limit_temporary_files(workspace)
 
 
 def _planned(survey: Survey, options: Options, workspace: Workspace) -> Night:
@@ -171,17 +154,6 @@ def _replanned(redo: Redo, survey: Survey, options: Options, workspace: Workspac
     )
 
 
-def _clean(workspace: Workspace) -> None:
-    """Limit the temporary files in the data folder of this machine."""
-    now, limit = time.time(), workspace.scratch_limit
-    for folder, most, grace in (
-        (workspace.scratch, limit, _SCRATCH_GRACE),
-        (workspace.unpacked, limit, _SCRATCH_GRACE),
-        (workspace.staging, 0, _STAGING_GRACE),
-    ):
-        prune(folder.iterdir() if folder.is_dir() else (), most, before=now - grace)
-
-
 @contextmanager
 def timing() -> Iterator[dict[str, float]]:
     """Sum the times of the steps, by kind of step."""
@@ -197,19 +169,7 @@ def timing() -> Iterator[dict[str, float]]:
 
 def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> NightReport:
     """Wait for all tasks, supersede the products that were made again, and report all outcomes."""
-    products: list[ProductRef] = []
-    failures: list[Failure] = []
-    for task in night.submitted:
-        task.future.wait()
-        state = task.future.state
-        if state.is_completed():
-            result = _product_of(state)
-            if result is not None:
-                products.append(result)
-        elif not task.minor and state.name != "NotReady":
-            message = _message(state).removeprefix(f"{task.label}: ")
-            waits_for = _waits_for(state)
-            failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
+    products, failures = outcomes_of(night.submitted)
     replaced, kept = _replace(night)
     return NightReport(
         products=tuple(products),
@@ -233,6 +193,24 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         flow_run=str(runtime.flow_run.name or ""),
         url=str(runtime.flow_run.ui_url or ""),
     )
+
+
+def outcomes_of(submitted: Sequence[Submitted]) -> tuple[list[ProductRef], list[Failure]]:
+    """Wait for all tasks, and return the products and the failures."""
+    products: list[ProductRef] = []
+    failures: list[Failure] = []
+    for task in submitted:
+        task.future.wait()
+        state = task.future.state
+        if state.is_completed():
+            result = _product_of(state)
+            if result is not None:
+                products.append(result)
+        elif not task.minor and state.name != "NotReady":
+            message = _message(state).removeprefix(f"{task.label}: ")
+            waits_for = _waits_for(state)
+            failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
+    return products, failures
 
 
 def _notes(night: Night) -> tuple[Note, ...]:
@@ -315,7 +293,7 @@ def _record(night: Night, report: NightReport, sequence: str | None) -> None:
     )
 
 
-def _publish(report: NightReport) -> None:
+def publish(report: NightReport, title: str = "Night") -> None:
     """Publish the summary as an artifact of the flow run."""
     if not runtime.flow_run.id:
         return
@@ -329,8 +307,8 @@ def _publish(report: NightReport) -> None:
         )
         for p in report.products
     ]
-    table = markdown_table(("product", "frames", "made with", "state", "s"), rows)
-    lines = [f"# Night in {plain(report.out.name)}", "", table, ""]
+    table = markdown_table(("product", "frames", "made with", "state", "time, s"), rows)
+    lines = [f"# {title} in {plain(report.out.name)}", "", table, ""]
     lines += [f"- superseded: {plain(one.old)}, by {plain(one.new)}" for one in report.replaced]
     lines += [f"- **not replaced**: {plain(one.old)}: {plain(one.reason)}" for one in report.kept]
     lines += [f"- **incomplete**: {plain(report.frames_lost(ref))}" for ref in report.lacking]
@@ -340,4 +318,6 @@ def _publish(report: NightReport) -> None:
     ]
     notes = gathered_notes(report.notes)
     lines += [f"- note: {plain(one.label)}: {plain(one.text)}" for one in notes]
-    publish_markdown(key_of("night", report.out.name), "\n".join(lines), "The night's results")
+    publish_markdown(
+        key_of(title.lower(), report.out.name), "\n".join(lines), f"The {title.lower()}'s results"
+    )

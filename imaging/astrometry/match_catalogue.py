@@ -22,7 +22,7 @@ from imaging.registration.geometry import Affine
 from imaging.registration.star_matching import Positions
 
 #: Side of the cells of the vote, in the tolerance of a match; a peak spreads over three cells.
-_CELL: Final = 0.4
+CELL: Final = 0.4
 #: The first, cheap search is for a header as good as usual: offset in arcsec, no rotation.
 _NEAR: Final = 3.0
 #: A match that contains this fraction of the stars in common ends the search.
@@ -87,7 +87,12 @@ class CatalogueMatch:
 
 
 def match_catalogue(
-    stars: Positions, catalogue: Positions, radius: float, parameters: CatalogueMatchParameters
+    stars: Positions,
+    catalogue: Positions,
+    radius: float,
+    parameters: CatalogueMatchParameters,
+    *,
+    trials: int = 1,
 ) -> CatalogueMatch | str:
     """Find the transform from the positions of an image to those of a catalogue.
 
@@ -101,6 +106,8 @@ def match_catalogue(
         Distance of the image's farthest corner from its middle, arcsec.
     parameters
         Ranges and limits.
+    trials
+        Starts that ``stars`` were chosen from, for the probability by chance.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def match_catalogue(
     best: CatalogueMatch | None = None
     failure = ""
     for reach, angles in searches:
-        found = _search(a, b, reach, angles, parameters)
+        found = _search(a, b, reach, angles, parameters, trials)
         if isinstance(found, str):
             failure = found
             continue
@@ -139,7 +146,7 @@ def rotations(radius: float, parameters: CatalogueMatchParameters) -> Sequence[f
 
     Steps leave the stars in the corners within one and a half cells of their places, half the width of a peak.
     """
-    step = math.degrees(2 * 1.5 * _CELL * parameters.tolerance / radius)
+    step = math.degrees(2 * 1.5 * CELL * parameters.tolerance / radius)
     n = math.ceil(parameters.max_rotation / step - 0.5)
     return sorted((k * step for k in range(-n, n + 1)), key=lambda angle: (abs(angle), angle))
 
@@ -150,17 +157,22 @@ def moved(transform: Affine, a: Positions) -> Positions:
 
 
 def _search(
-    a: Positions, b: Positions, reach: float, angles: Sequence[float], parameters: CatalogueMatchParameters
+    a: Positions,
+    b: Positions,
+    reach: float,
+    angles: Sequence[float],
+    parameters: CatalogueMatchParameters,
+    trials: int,
 ) -> CatalogueMatch | str:
     """Match within an offset and among rotations."""
-    cell = _CELL * parameters.tolerance
+    cell = CELL * parameters.tolerance
     reach += 2 * parameters.tolerance  # an offset at the limit, with its errors, is within it
     votes = []
     for angle in angles:
         begin = Affine.turn(angle, 0.0, 0.0)
         votes.append((matching.vote(moved(begin, a), b, reach, cell=cell), begin))
     won, begin = max(votes, key=lambda one: one[0].count)  # the first, and so the least rotation, of equals
-    chance = min(1.0, won.false_alarm * len(angles))
+    chance = min(1.0, won.false_alarm * len(angles) * trials)
     least = parameters.min_matches
     if won.count < least or chance > parameters.false_alarm or won.runner_up > _RIVAL * won.count:
         return (
@@ -179,7 +191,7 @@ def _search(
             break
     there = moved(transform, a)
     i, _ = matching.pair_up(there, b, parameters.tolerance)
-    trials = len(angles) * (2 * reach / cell) ** 2
+    trials *= len(angles) * math.ceil((2 * reach / cell) ** 2)
     chance = max(chance, min(1.0, trials * _by_chance(len(i), there, b, parameters.tolerance)))
     common = min(_inside(there, b), _inside(b, there))
     share = min(1.0, len(i) / max(common, 1))

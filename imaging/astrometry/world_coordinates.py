@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.astrometry import sip
+from imaging.astrometry.first_guess import TRIALS, Pointing, guess_header
 from imaging.astrometry.match_catalogue import (
     CatalogueMatch,
     CatalogueMatchParameters,
@@ -37,7 +38,7 @@ _ENOUGH: Final = 20
 _CENTROID_ERROR: Final = 0.01
 _CATALOGUE_ERROR: Final = 0.1
 #: Error of a catalogue that states none, mas.
-_UNSTATED: Final = 100.0
+UNSTATED: Final = 100.0
 #: With fewer stars than this, rotation and scale are fitted, and the shape of the pixels is the header's.
 _LINEAR: Final = 10
 #: A general linear transform is fitted to more stars if it would fit as much better by chance with this probability.
@@ -144,6 +145,7 @@ def fit_world_coordinates(
     header: Header,
     shape: tuple[int, int],
     parameters: AstrometryParameters | None = None,
+    pointing: Pointing | None = None,
 ) -> WorldCoordinates | str:
     """Fit the world coordinates of an image to a reference catalogue.
 
@@ -159,6 +161,8 @@ def fit_world_coordinates(
         (ny, nx) of the image.
     parameters
         Ranges and limits.
+    pointing
+        What the search starts from if the header has no valid celestial WCS; the position angle is searched then.
 
     Returns
     -------
@@ -166,15 +170,25 @@ def fit_world_coordinates(
         The world coordinates, or why there are no new ones.
     """
     parameters = parameters or AstrometryParameters()
+    stars = reliable(sources, parameters.min_snr)
+    pixels = np.column_stack([stars["x"], stars["y"]])
+    trials = 1
     try:
         prior = Prior(header, shape)
     except ValueError:
-        return "the header has no valid world coordinates to start from"
-    stars = reliable(sources, parameters.min_snr)
-    pixels = np.column_stack([stars["x"], stars["y"]])
+        if pointing is None:
+            return (
+                "the header has no valid world coordinates to start from, and RA and DEC of the pointing or the pixel "
+                "scale are unknown"
+            )
+        start = _guessed(pixels, catalogue, pointing, shape, parameters)
+        if isinstance(start, str):
+            return f"there are no world coordinates to start from, and {start}"
+        prior, trials = Prior(start, shape), TRIALS
     known = _in_the_field(catalogue, prior, parameters.pointing_error)
     by_header = prior.offsets(*pixels.T) if len(pixels) else np.empty((0, 2))
-    found = match_catalogue(by_header, project(known.ra, known.dec, prior.centre), prior.radius, parameters)
+    places = project(known.ra, known.dec, prior.centre)
+    found = match_catalogue(by_header, places, prior.radius, parameters, trials=trials)
     if isinstance(found, str):
         return found
     frame = Frame(shape, prior.matrix)
@@ -182,6 +196,20 @@ def fit_world_coordinates(
     begin = deproject(moved(found.transform, by_header), prior.centre)
     fitted = _fit(frame, pixels, centroid, begin, known, parameters)
     return fitted if isinstance(fitted, str) else _described(fitted, prior, catalogue.name, found)
+
+
+def _guessed(
+    pixels: NDArray[np.float64],
+    catalogue: CatalogueStars,
+    pointing: Pointing,
+    shape: tuple[int, int],
+    parameters: AstrometryParameters,
+) -> Header | str:
+    """Return world coordinates to start from without any in the header."""
+    offsets = project(catalogue.ra, catalogue.dec, pointing.centre)
+    order = np.argsort(catalogue.brightness, kind="stable")  # NaN last
+    order = order[np.isfinite(offsets[order]).all(axis=1)]
+    return guess_header(pixels, offsets[order], pointing, shape, parameters)
 
 
 def reliable(sources: NDArray[np.void], min_snr: float) -> NDArray[np.void]:
@@ -200,7 +228,7 @@ def _in_the_field(catalogue: CatalogueStars, prior: Prior, margin: float) -> Cat
     order = np.flatnonzero(inside)
     order = order[np.argsort(catalogue.brightness[order], kind="stable")][:_MOST_CATALOGUED]  # NaN last
     error = catalogue.error[order]
-    error = np.where(np.isfinite(error) & (error > 0), np.maximum(error, _CATALOGUE_ERROR), _UNSTATED)
+    error = np.where(np.isfinite(error) & (error > 0), np.maximum(error, _CATALOGUE_ERROR), UNSTATED)
     return CatalogueStars(
         catalogue.name, catalogue.ra[order], catalogue.dec[order], error, catalogue.brightness[order]
     )

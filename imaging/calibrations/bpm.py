@@ -81,7 +81,10 @@ class BpmMetrics(Metrics):
     dark_level: float = figure("median of the stacked short darks", "short darks' level", unit="electron")
     flat_level: float = figure("median of the light of a flat in one frame", "light", unit="electron")
     pedestal: Pedestal = figure(
-        "part of the short darks' level that has no shot noise", "pedestal", unit="electron"
+        "part of the short darks' level that has no shot noise",
+        "pedestal",
+        unit="electron",
+        error="pedestal_uncertainty",
     )
     circle: Circle = Field(description="circle of light")
 

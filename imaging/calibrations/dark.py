@@ -71,7 +71,7 @@ class DarkMetrics(Metrics):
     )
     pedestal: Pedestal = figure(
         "part of the level that has no shot noise, as measured", "pedestal",
-        unit="electron", headline=True, history=True,
+        unit="electron", error="pedestal_uncertainty", headline=True, history=True,
     )  # fmt: skip
     drift: float = figure("highest minus lowest level of the darks", "drift", unit="electron")
     column_pattern: float = figure(

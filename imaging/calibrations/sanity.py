@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.errors import FrameError
-from imaging.kinds import KINDS, LimitsName
+from imaging.kinds import KINDS, LimitsName, class_named
 from imaging.pixels.dq import UNUSABLE
 from imaging.products.product_file import ProductFile
 
@@ -71,6 +71,7 @@ LIMITS: Final[dict[LimitsName, Limits]] = {
         "if the flat has no light, make it again.",
     ),
     "mask": Limits(usable=0.5),  # unilluminated corners (22 %) may count as bad
+    "displacement": Limits(usable=0.99, planes=("SCI", "VAR", "DQ"), unit="pixel"),
     "stack": Limits(usable=0.05, planes=("SCI",)),  # most pixels of a wide mosaic are empty
 }
 
@@ -79,7 +80,7 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
     """Refuse a product whose pixels are unusable.
 
     Every pixel is read, and those that are usable according to DQ must have a finite value and a positive
-    variance.
+    variance. What a file contains besides pixels is read too.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def check_usable(kind: str, product: ProductFile, name: str | None = None) -> No
             remedy="Provide the product with all its planes (DRAGONS writes them in mode sq).",
         )  # fmt: skip
     _check_unit(name, product, limits)
+    if KINDS[kind].content:
+        class_named(KINDS[kind].content)(product.path)
     usable = total = not_finite = not_positive = 0
     sample: list[NDArray[Any]] = []
     for sci, var, good in _bands(product):

@@ -75,6 +75,8 @@ class FrameFacts(BaseModel):
     header_written: datetime | None = Field(default=None, description="the latest of DATE and GEM-TLM")
     quality: str = Field(default="", description="the observer's judgement")
     image_quality: str = Field(default="", description="image quality as the observer judged it")
+    requested_quality: str = Field(default="", description="image quality that the program requested")
+    requested_clouds: str = Field(default="", description="cloud cover that the program requested")
     processed: bool = Field(default=False, description="a product, not a raw frame")
     pixels: PixelState | None = Field(
         default=None, description="figures of the pixels; None if they were not read"
@@ -263,7 +265,7 @@ def facts_from_headers(
         extension,
         name,
         kind=kind.frame_kind if kind else None,
-        resampled=kind is not None and kind.is_stack,
+        resampled=kind is not None and kind.is_resampled,
     )
     of_cards = [
         note for header in (primary, extension) if isinstance(header, Header) for note in header.notes
@@ -282,7 +284,7 @@ def facts_from_headers(
 
 def processing(primary: Mapping[str, Any]) -> tuple[bool, str]:
     """Return whether a header is that of a processed file, and its kind of product if known."""
-    for kind in KINDS.values():
+    for kind in reversed(tuple(KINDS.values())):  # a mosaic has the mark of its stacks too
         if any(keyword in primary or text_of(primary, keyword) is not None for keyword in kind.marks):
             return True, kind.name
     return "PREPARE" in primary, ""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field
 
 from imaging.instruments.keywords import Keywords
+from imaging.instruments.requested_conditions import Conditions
 
 _SEXAGESIMAL: Final = re.compile(r"\s*([+-]?)(\d{1,3})[: ](\d{1,2})[: ](\d{1,2}(?:\.\d*)?)\s*")
 
@@ -71,6 +72,9 @@ class Adaptation(BaseModel):
     defaults: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="parameters of the steps of science frames that replace the general defaults",
+    )
+    conditions: Conditions = Field(
+        default=Conditions(), description="what requested conditions mean; no product depends on them"
     )
 
 

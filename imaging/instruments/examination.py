@@ -159,6 +159,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "poffset": ("POFFSET",), "qoffset": ("QOFFSET",), "pa": ("PA",), "inport": ("INPORT",),
     "program": ("GEMPRGID", "PROGID", "PROPID", "PROPOSID"), "observation_id": ("OBSID",),
     "data_label": ("DATALAB",), "quality": ("RAWGEMQA",), "image_quality": ("RAWIQ",),
+    "requested_quality": ("REQIQ",), "requested_clouds": ("REQCC",),
 }  # fmt: skip
 #: Facts that some instruments have.
 _OWN: Final[Mapping[str, tuple[str, ...]]] = {"camera": ("CAMERA",)}
@@ -287,6 +288,7 @@ def first_table(primary: Header, extension: Header | None, shape: tuple[int, int
         *(
             f"{kind.name} = {{ {', '.join(f'{name} = {days:g}' for name, days in kind.windows.items())} }}"
             for kind in KINDS.values()
+            if kind.windows
         ),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

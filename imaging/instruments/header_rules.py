@@ -198,6 +198,10 @@ class UnfitRules(BaseModel):
     )
 
 
+#: Standard error of a nominal zero point of which the table has none, mag.
+USUAL_ZERO_POINT_ERROR: Final = 0.08
+
+
 class ZeroPoints(_Part):
     """Nominal zero points of bands: magnitude of a star of 1 electron per second at airmass 1."""
 
@@ -205,6 +209,10 @@ class ZeroPoints(_Part):
         default_factory=dict, description="fact to the values that it may have; default: all frames"
     )
     values: dict[str, float] = Field(min_length=1, description="band to its zero point, mag")
+    errors: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description=f"band to the standard error of its zero point, mag; default: {USUAL_ZERO_POINT_ERROR:g}",
+    )
     extinction: dict[str, float] = Field(
         default_factory=dict,
         description="band to the extinction of the atmosphere, mag per airmass; default: 0",
@@ -223,6 +231,13 @@ def zero_point(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> floa
     """
     found = _entry(points, facts)
     return None if found is None else found.values[str(facts.get("filter"))]
+
+
+def zero_point_error(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> float:
+    """Return the standard error of the nominal zero point for a frame, mag."""
+    found = _entry(points, facts)
+    usual = USUAL_ZERO_POINT_ERROR
+    return usual if found is None else found.errors.get(str(facts.get("filter")), usual)
 
 
 def extinction(points: tuple[ZeroPoints, ...], facts: Mapping[str, Any]) -> float:

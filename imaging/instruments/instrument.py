@@ -27,6 +27,7 @@ from imaging.instruments.header_rules import (
     ZeroPoints,
     extinction,
     zero_point,
+    zero_point_error,
 )
 from imaging.instruments.site import Site
 from imaging.instruments.time_windows import Window, needed_windows
@@ -47,6 +48,7 @@ COMMON: Final[Mapping[str, tuple[FactType, Value | None]]] = {
     "ra": ("optional", ""), "dec": ("optional", ""), "airmass": ("optional", ""), "poffset": ("number", 0.0),
     "qoffset": ("number", 0.0), "pa": ("number", 0.0), "inport": ("count", 3), "program": ("text", ""),
     "observation_id": ("text", ""), "data_label": ("text", ""), "quality": ("text", ""), "image_quality": ("text", ""),
+    "requested_quality": ("text", ""), "requested_clouds": ("text", ""),
 }  # fmt: skip
 #: Facts derived from several keywords; rules and modes may compare them like the others.
 DERIVED: Final = ("instrument", "kind", "filter_id", "filter", "lamp", "binning")
@@ -368,6 +370,10 @@ class Instrument(Adaptation, TableModel):
         It is the magnitude of a star of 1 electron per second at airmass 1.
         """
         return zero_point(self.zero_points, facts)
+
+    def zero_point_error(self, facts: Mapping[str, Any]) -> float:
+        """Return the standard error of the nominal zero point for a frame with these facts, mag."""
+        return zero_point_error(self.zero_points, facts)
 
     def extinction(self, facts: Mapping[str, Any]) -> float:
         """Return the extinction for a frame with these facts, mag per airmass; 0 if the table has none."""

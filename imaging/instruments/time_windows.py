@@ -55,6 +55,8 @@ class Window(BaseModel):
 
 def needed_windows(kind: Kind) -> tuple[WindowName, ...]:
     """Return the windows that a table must define for a kind of product."""
+    if kind.made_of:
+        return ()
     needed: list[WindowName] = []
     if kind.name in CALIBRATION_FRAMES:
         needed += ["gap", "group", "near"]
@@ -62,4 +64,6 @@ def needed_windows(kind: Kind) -> tuple[WindowName, ...]:
         return (*needed, "gap")
     if "flat" in kind.frames:  # made from groups that are subtracted from each other
         needed.append("pair")
+    if kind.is_optional:  # nothing waits for it
+        return (*needed, "serve")
     return (*needed, "wait", "serve")

@@ -17,6 +17,8 @@ from imaging.machine import reason, remedy_of
 
 #: Error numbers of file systems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+#: Permissions to write, of anyone.
+_WRITABLE = 0o222
 
 
 class NameTakenError(Exception):
@@ -113,6 +115,37 @@ def write_complete(
         for part in parts:
             file.write(part)
     return file.sha256
+
+
+def link_read_only(source: Path, path: Path) -> bool:
+    """Give a file that nobody may write another name, and return whether it has it.
+
+    A file that may be written has none, because a change under one name would change the other; neither has one on
+    another disk, or on a disk without links.
+
+    Raises
+    ------
+    NirflowError
+        If the folder of ``path`` cannot be written.
+    NameTakenError
+        If a file of that name exists.
+    """
+    try:
+        if source.stat().st_mode & _WRITABLE:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, path)
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise NameTakenError(path) from None
+    except OSError as error:
+        if error.errno in (*_NO_LINKS, errno.EXDEV):
+            return False
+        raise NirflowError(
+            f"{path.name} could not be linked in {path.parent}: {reason(path.parent, error)}.",
+            remedy=remedy_of(error, "Make the folder writable, or choose another with --out."),
+        ) from error
+    return True
 
 
 def _rename_to_free_name(aside: Path, path: Path) -> None:

@@ -351,8 +351,8 @@ def scratch_size(path: Path) -> int:
     return total
 
 
-def prune(entries: Iterable[Path], limit: int, *, before: float) -> list[Path]:
-    """Remove the least recently used files and folders until the rest take at most ``limit`` bytes.
+def expendable(entries: Iterable[Path], limit: int, *, before: float) -> dict[Path, int]:
+    """Return the least recently used files and folders without which the rest take at most ``limit`` bytes.
 
     Parameters
     ----------
@@ -365,24 +365,31 @@ def prune(entries: Iterable[Path], limit: int, *, before: float) -> list[Path]:
 
     Returns
     -------
-    list of Path
-        The removed entries.
+    dict of Path to int
+        Their sizes, bytes.
     """
     used: dict[Path, float] = {}
     for entry in entries:
         with suppress(FileNotFoundError):
             used[entry] = entry.stat().st_mtime
     sizes = {entry: scratch_size(entry) for entry in used}
-    total, removed = sum(sizes.values()), []
+    total, found = sum(sizes.values()), {}
     for entry in sorted(used, key=lambda e: (used[e], e.name)):
         if total <= limit or used[entry] >= before:
             break
+        found[entry] = sizes[entry]
+        total -= sizes[entry]
+    return found
+
+
+def prune(entries: Iterable[Path], limit: int, *, before: float) -> dict[Path, int]:
+    """Remove what is `expendable`, and return what was removed, with its sizes."""
+    removed = expendable(entries, limit, before=before)
+    for entry in removed:
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
-        total -= sizes[entry]
-        removed.append(entry)
     return removed
 
 

@@ -352,11 +352,19 @@ def check_shape(header: Header, name: str, shapes: Sequence[tuple[int, int]] | N
     found = image_shape(header)
     if not found:
         raise _no_image(name)
-    if len(found) != 2 or (shapes is not None and found not in shapes):
-        expected = " or ".join(f"{rows} x {columns}" for rows, columns in shapes or ()) or "rows x columns"
+    shape = " x ".join(map(str, found))
+    expected = " or ".join(f"{rows} x {columns}" for rows, columns in shapes or ()) or "rows x columns"
+    if len(found) != 2:
         raise FrameError(
-            name, f"the image has the shape {' x '.join(map(str, found))}, expected {expected}",
-            remedy="Leave the file out; nirflow reduces full frames.",
+            name,
+            f"the image has the shape {shape}, expected {expected}",
+            remedy="Leave the file out; nirflow reduces images of two axes.",
+        )
+    if shapes is not None and found not in shapes:
+        raise FrameError(
+            name, f"the image has the shape {shape}, expected {expected} (check.shape)",
+            remedy="Leave the file out, or accept its size: nirflow reduce --set check.shape=none; for watched folders "
+            f"[watch] check = {{shape = {list(found)}}} in nirflow.toml.",
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from imaging.kinds import CALIBRATION_KINDS
+from imaging.kinds import REQUIRED_KINDS
 from imaging.own_steps.registered import OwnStepError
 from imaging.own_steps.uses import Point, StepUse
 
@@ -42,7 +42,7 @@ def is_file(name: str) -> bool:
 
 def is_outside(name: str) -> bool:
     """Return whether a reference names a product of the store or a file, which does not depend on the frame."""
-    return name != OBJECT_MASK and name not in NUMBERS and name not in CALIBRATION_KINDS
+    return name != OBJECT_MASK and name not in NUMBERS and name not in REQUIRED_KINDS
 
 
 def check_references(use: StepUse, point: Point) -> None:

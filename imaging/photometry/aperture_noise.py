@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.photometry.measured_image import MeasuredImage, circle_sums
+from imaging.photometry.pixel_apertures import sums_about_pixels
 
 #: Radii of the empty apertures, px.
 RADII: Final = (1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 9.0, 12.0, 15.0)
@@ -120,8 +121,8 @@ def _normalised_sums(image: MeasuredImage, radius: float) -> NDArray[np.float64]
         centres = centres[np.linspace(0, len(centres) - 1, _MOST).astype(int)]
     if not len(centres):
         return np.zeros(0)
-    sums = circle_sums(image.sky_subtracted, centres, radius)
-    return sums / np.sqrt(circle_sums(image.var, centres, radius))
+    sums, variances = sums_about_pixels((image.sky_subtracted, image.var), centres.astype(np.intp), radius)
+    return sums / np.sqrt(variances)
 
 
 def _spread(values: NDArray[np.float64]) -> float:

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.photometry.sky_around_sources import sky_around_sources
 from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.pixels.fill import NOT_MEASURED, fill_gaps, find_gaps
 from imaging.sources import segmentation
@@ -57,7 +58,7 @@ class MeasuredImage:
         sci, var, dq
             The image, (ny, nx).
         found
-            Its sources, with their mask and the background that their fluxes are without.
+            Its sources.
 
         Raises
         ------
@@ -65,7 +66,7 @@ class MeasuredImage:
             If it has no good pixels.
         """
         plane = np.empty(sci.shape, np.float32)
-        mesh = found.background
+        mesh, surroundings = sky_around_sources(sci, dq, found)
         segmentation.subtract_mesh(np.ascontiguousarray(sci, np.float32), mesh.level_mesh, mesh.cell, plane)
         gaps = find_gaps(plane, plane, dq, NOT_MEASURED)
         filled, noise = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.float32)
@@ -74,7 +75,7 @@ class MeasuredImage:
         usable = ((dq & np.uint16(UNUSABLE)) == 0) & np.isfinite(sci) & np.isfinite(var) & (var > 0)
         empty = usable & (found.object_mask == 0)
         flags = np.where(usable, np.uint16(0), np.uint16(DQ.NO_DATA))
-        sky = measure_background(noise, flags, cell=found.background.cell, objects=found.object_mask)
+        sky = measure_background(noise, flags, cell=mesh.cell, objects=surroundings)
         return cls(filled, noise, sky, usable, empty)
 
     @cached_property

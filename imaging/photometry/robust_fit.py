@@ -19,8 +19,8 @@ CLIPPED: Final = _SECOND_MOMENT / _KEPT
 _ROUNDS: Final = 50
 #: Relative change of the scatter at which the fit ends.
 _CONVERGED: Final = 1e-4
-#: Factor of the variance with fewer than three degrees of freedom, where Student's distribution has none.
-_FEW: Final = 3.0
+#: Degrees of freedom for which the stated errors count where the residuals determine the error of the result.
+_PRIOR: Final = 3.0
 _MAD_TO_SIGMA: Final = 1.4826
 _BISECTIONS: Final = 60
 
@@ -74,9 +74,11 @@ def robust_fit(
     residuals in these units is what the limit leaves of a normal distribution. The inverse variances are the weights.
     Clipping at k sigma leaves a share p of normal values with the second moment m = p - 2 k phi(k). A mean of
     them, an M-estimator with psi(x) = x within the limit, has the variance 1 / m of that of all values, not 1 / p
-    (Huber & Ronchetti 2009, Robust Statistics, section 3.2); the covariance contains that. The scatter itself is
-    uncertain: with f degrees of freedom, deviations over errors that are estimated follow Student's distribution, of
-    which the variance f / (f - 2) is in the covariance as well, for the share of the variance that is the scatter's.
+    (Huber & Ronchetti 2009, Robust Statistics, section 3.2); the covariance contains that. Where the values agree
+    better than their errors allow, the scatter is 0 and the covariance falls with their mean square, as if the
+    errors counted for `_PRIOR` more degrees of freedom: without that, errors would be overestimated by 7 % on
+    average with twenty values, because a scatter is never negative. Deviations over errors that are estimated with f
+    degrees of freedom follow Student's distribution, of which the variance f / (f - 2) is in the covariance as well.
 
     Parameters
     ----------
@@ -119,11 +121,11 @@ def robust_fit(
         if np.array_equal(now, kept) and abs(scatter - previous) <= _CONVERGED * scatter:
             break
         kept = now
-    freedom = int(kept.sum()) - len(solution) + 1
-    student = freedom / (freedom - 2.0) if freedom > 2 else _FEW
-    estimated = float(np.median(scatter**2 / (squares[kept] + scatter**2)))
-    unknown = 1.0 + (student - 1.0) * estimated
-    covariance = np.asarray(np.linalg.pinv(information) * (unknown / CLIPPED), np.float64)
+    free = max(int(kept.sum()) - len(solution), 0)
+    own = float((residuals[kept] ** 2 / (squares[kept] + scatter**2)).sum()) / CLIPPED
+    reduced = min(1.0, (own + _PRIOR) / (free + _PRIOR))
+    student = (free + _PRIOR) / (free + _PRIOR - 2.0)
+    covariance = np.asarray(np.linalg.pinv(information) * (reduced * student / CLIPPED), np.float64)
     return RobustFit(solution, covariance, scatter, kept)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from imaging.errors import CatalogueError
 from imaging.header import Header
+from imaging.photometry.calibrate import StandardStars
 from imaging.photometry.magnitude_systems import conversion
-from imaging.photometry.magnitudes import PhotometryParameters, StandardStars
+from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.pixels.wcs import celestial_wcs
 from imaging.reference_catalogue.reference_stars import Magnitudes, ReferenceCatalogue
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.photometry.robust_fit import CLIPPED, robust_fit
+from imaging.registration.star_matching import pair_up
 
 #: Scatter of the stars of a catalogue beyond their stated errors that is expected, mag.
 USUAL_SCATTER: Final = 0.02
@@ -139,13 +140,8 @@ def match_positions(
     votes = tree.query_ball_point(differences, radius, return_length=True)
     densest = differences[int(np.argmax(votes))]
     shift = np.median(differences[tree.query_ball_point(densest, radius)], axis=0)
-    moved = cKDTree(reference + shift)
-    distance, nearest = moved.query(sources)
-    _, back = cKDTree(sources).query(reference + shift)
-    paired = (distance <= radius) & (back[nearest] == np.arange(len(sources)))
-    return Matches(
-        np.flatnonzero(paired), nearest[paired].astype(np.intp), (float(shift[0]), float(shift[1]))
-    )
+    paired, nearest = pair_up(sources, reference + shift, radius)
+    return Matches(paired, nearest, (float(shift[0]), float(shift[1])))
 
 
 def frame_zero_points(

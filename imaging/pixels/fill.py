@@ -28,7 +28,7 @@ HOPELESS: Final = 2
 _SPAN = np.arange(-REACH, REACH + 1, dtype=np.float64)
 _DISTANCE2 = _SPAN[:, None] ** 2 + _SPAN[None, :] ** 2
 #: Weight of a neighbour: the inverse square of its distance.
-_CLOSENESS: Final = np.where(_DISTANCE2 > 0, 1 / np.maximum(_DISTANCE2, 1), 0).astype(np.float32)
+CLOSENESS: Final = np.where(_DISTANCE2 > 0, 1 / np.maximum(_DISTANCE2, 1), 0).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
@@ -109,7 +109,7 @@ def _stand_in(plane, gaps, y, x):  # type: ignore[no-untyped-def]
     for j in range(max(0, y - REACH), min(ny, y + REACH + 1)):
         for i in range(max(0, x - REACH), min(nx, x + REACH + 1)):
             if gaps[j, i] == GOOD:
-                weight = _CLOSENESS[j - y + REACH, i - x + REACH]
+                weight = CLOSENESS[j - y + REACH, i - x + REACH]
                 total += weight * plane[j, i]
                 weights += weight
     return total / weights if weights > 0 else np.float32(0.0)

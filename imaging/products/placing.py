@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from imaging.errors import FrameError, NirflowError
-from imaging.io.atomic import NameTakenError, write_complete
+from imaging.io.atomic import NameTakenError, link_read_only, write_complete
 from imaging.io.compressed import reading
 from imaging.io.limits import opened
 from imaging.products.product_file import ProductFile, datasums
@@ -50,8 +50,9 @@ def place_product(
     key: str,
     overwrite: bool = False,
     yields: Callable[[str], bool] = lambda _: False,
+    link: bool = False,
 ) -> PlacedProduct:
-    """Copy a product to the user's folder without ever losing another one.
+    """Copy or link a product to the user's folder without ever losing another one.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def place_product(
     yields
         Whether a product with another recipe key gives up the plain name to this one. It is kept under a name
         with its key.
+    link
+        A new file may be another name of ``source`` if nobody may write that; it takes no space then.
 
     Raises
     ------
@@ -93,7 +96,8 @@ def place_product(
                 candidate = next(names)
             continue
         try:
-            write_complete(candidate, _chunks(source), replace=False)
+            if not (link and link_read_only(source, candidate)):
+                write_complete(candidate, _chunks(source), replace=False)
         except NameTakenError:
             continue  # another run took the name meanwhile: check what it wrote
         return PlacedProduct(candidate, "new" if candidate == target else "renamed", moved)

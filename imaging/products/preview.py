@@ -1,15 +1,16 @@
 """Previews: a product as a small PNG that shows the result at a glance.
 
 Pixels are averaged in blocks and shown between the limits of the zscale algorithm; rows run upwards, as
-stored. Pixels without data are blue-grey. A bad pixel mask shows every bad pixel enlarged, in the colour of
-its reason.
+stored. Pixels without data are blue-grey. A stack has arrows to North and East, and a scale bar. In a bad pixel mask,
+each block has the light of its share of bad pixels, in the colour of their reason, so that a mask of one bad pixel in a
+thousand has a thousandth of the light of one without a good pixel. There is no text in the picture: what the greys and
+colours mean is its caption (`imaging.products.captions`), recorded in the PNG for the pages that show it.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,43 +18,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.atomic import write_complete
-from imaging.kinds import is_mask
+from imaging.kinds import KINDS, is_mask
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import Reason
+from imaging.products.captions import CAPTION, Caption, Counted, ReasonName
+from imaging.products.compass import LEAST, Compass, compass_of, draw_compass
 from imaging.products.product_file import REASONS, ProductFile, read_table
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-#: Longest side of the image without its label, pixels.
+#: Longest side of a preview, pixels.
 LARGEST: Final = 700
 #: Longest side of a thumbnail, pixels.
 THUMBNAIL: Final = 200
 
-_LABEL_HEIGHT = 22
 #: Grey levels of the palette; the higher indices are the colours.
-_GREYS = 248
-_NO_DATA, _FIRST_COLOUR = _GREYS, _GREYS + 1
-_NO_DATA_COLOUR = (64, 78, 110)
-#: Colour and name of each reason; if a pixel has several, the first one listed here is shown.
-_REASONS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
-    (Reason.HOT, (255, 70, 60), "hot"),
-    (Reason.COLD, (70, 160, 255), "cold"),
-    (Reason.HIGH_RESPONSE, (90, 220, 110), "high response"),
-    (Reason.LOW_RESPONSE, (255, 190, 50), "low response"),
-    (0, (235, 235, 235), "bad"),
+_GREYS = 246
+_NO_DATA, _INK, _EDGE = _GREYS, _GREYS + 1, _GREYS + 2
+_COLOURS: Final = ((64, 78, 110), (255, 225, 90), (0, 0, 0))
+#: Name and colour of each reason; if a pixel has several, the first one listed here is shown.
+_REASONS: tuple[tuple[int, ReasonName, tuple[int, int, int]], ...] = (
+    (Reason.HOT, "hot", (255, 70, 60)),
+    (Reason.COLD, "cold", (70, 160, 255)),
+    (Reason.HIGH_RESPONSE, "high-response", (90, 220, 110)),
+    (Reason.LOW_RESPONSE, "low-response", (255, 190, 50)),
+    (0, "bad", (235, 235, 235)),
 )
 #: zscale: pixels sampled, contrast, clipping in sigma, iterations, and the fraction that must survive.
 _SAMPLES, _CONTRAST, _CLIP, _ROUNDS, _FEWEST = 10_000, 0.25, 2.5, 5, 0.5
 
 
-@dataclass(frozen=True)
-class _Legend:
-    colour: int
-    text: str
-
-
-def preview_product(path: Path, product: ProductFile, *, title: str) -> Path:
+def preview_product(path: Path, product: ProductFile) -> Path:
     """Write a product's preview.
 
     Parameters
@@ -62,26 +58,28 @@ def preview_product(path: Path, product: ProductFile, *, title: str) -> Path:
         The PNG; an existing one is replaced.
     product
         The open product.
-    title
-        Text of the label.
 
     Raises
     ------
     NirflowError
         If the PNG cannot be written.
     """
-    if is_mask(product.facts.product_kind):
+    kind = product.facts.product_kind
+    if is_mask(kind):
         bad = product.bad_pixels()
-        return write_mask_preview(path, bad, _reason_plane(product, bad.shape), title=title)
+        return write_mask_preview(path, bad, _reason_plane(product, bad.shape))
     sci = product.rows("SCI")
     if "DQ" in product:
         nothing = np.uint16(DQ.NO_DATA | DQ.UNILLUMINATED)
         sci[(product.rows("DQ") & nothing) != 0] = np.nan
-    return write_preview(path, sci, title=title, unit=str(product.header.get("BUNIT", "")).strip())
+    # The calibrations' headers have the position that the telescope had, which means nothing for them.
+    on_sky = kind in KINDS and KINDS[kind].is_stack
+    compass = compass_of(product.header, (sci.shape[0], sci.shape[1])) if on_sky else None
+    return write_preview(path, sci, unit=str(product.header.get("BUNIT", "")).strip(), compass=compass)
 
 
-def write_preview(path: Path, array: NDArray[Any], *, title: str, unit: str = "") -> Path:
-    """Write an image as a PNG of at most 700 pixels per side, with a label.
+def write_preview(path: Path, array: NDArray[Any], *, unit: str = "", compass: Compass | None = None) -> Path:
+    """Write an image as a PNG of at most 700 pixels per side.
 
     Parameters
     ----------
@@ -89,16 +87,24 @@ def write_preview(path: Path, array: NDArray[Any], *, title: str, unit: str = ""
         The PNG; an existing one is replaced.
     array
         Pixels, shape (ny, nx); values that are not finite have no data.
-    title, unit
-        Text of the label, next to the limits of the grey scale.
+    unit
+        Their unit, for the caption.
+    compass
+        Directions of the sky, which are drawn if the picture is large enough.
     """
-    picture, limits = _grey(array, LARGEST)
-    limits_text = f"{limits[0]:.4g} to {limits[1]:.4g} {unit}".strip() if limits is not None else "no data"
-    return _write(path, picture, title, [_Legend(-1, limits_text)])
+    from PIL import Image, ImageDraw
+
+    factor = _factor(array.shape, LARGEST)
+    grey, limits = _grey(array, factor)
+    picture = Image.fromarray(np.ascontiguousarray(grey[::-1]))
+    if compass is not None and min(picture.size) >= LEAST:
+        draw_compass(ImageDraw.Draw(picture), picture.size, compass, factor, _INK, _EDGE)
+    caption = Caption(limits=limits, unit=unit[:80], shape=array.shape, block=factor)
+    return _save(path, picture, {CAPTION: caption.model_dump_json()})
 
 
 def write_thumbnail(path: Path, array: NDArray[Any], *, notes: Mapping[str, str] | None = None) -> Path:
-    """Write an image as a PNG of at most 200 pixels per side, without a label.
+    """Write an image as a PNG of at most 200 pixels per side.
 
     Parameters
     ----------
@@ -111,14 +117,14 @@ def write_thumbnail(path: Path, array: NDArray[Any], *, notes: Mapping[str, str]
     """
     from PIL import Image
 
-    picture, _ = _grey(array, THUMBNAIL)
-    return _save(path, Image.fromarray(np.ascontiguousarray(picture[::-1])), notes)
+    grey, _ = _grey(array, _factor(array.shape, THUMBNAIL))
+    return _save(path, Image.fromarray(np.ascontiguousarray(grey[::-1])), notes)
 
 
-def write_mask_preview(
-    path: Path, bad: NDArray[np.uint8], reasons: NDArray[np.uint8] | None = None, *, title: str
-) -> Path:
-    """Write a bad pixel mask as a PNG, bad pixels enlarged and coloured by reason.
+def write_mask_preview(path: Path, bad: NDArray[np.uint8], reasons: NDArray[np.uint8] | None = None) -> Path:
+    """Write a bad pixel mask as a PNG: in each block, the light of its bad pixels, in the colours of their reasons.
+
+    Shares are averaged in linear light (IEC 61966-2-1), as a screen far away averages them.
 
     Parameters
     ----------
@@ -128,25 +134,40 @@ def write_mask_preview(
         Non-zero where a pixel is bad, shape (ny, nx).
     reasons
         Bits of `imaging.pixels.image.Reason`, same shape; default: all bad pixels have one colour.
-    title
-        Text of the label, next to the number of pixels by reason.
     """
-    factor = -(-max(bad.shape) // LARGEST)
-    picture = np.zeros([-(-n // factor) for n in bad.shape], np.uint8)
-    legend: list[_Legend] = []
+    from PIL import Image
+
+    factor = _factor(bad.shape, LARGEST)
+    ny, nx = (-(-n // factor) for n in bad.shape)
+    light = np.zeros((ny, nx, 3), np.float32)
+    counts: list[Counted] = []
     unexplained = bad != 0
-    chosen: list[tuple[int, NDArray[np.bool_]]] = []
-    for i, (bit, _, name) in enumerate(_REASONS):
+    for bit, name, colour in _REASONS:
         here = unexplained if bit == 0 or reasons is None else unexplained & ((reasons & bit) != 0)
         if reasons is None and bit != 0:
             continue
-        chosen.append((_FIRST_COLOUR + i, here))
+        y, x = np.nonzero(here)
         unexplained = unexplained & ~here
-        if n := int(np.count_nonzero(here)):
-            legend.append(_Legend(_FIRST_COLOUR + i, f"{name} {n}"))
-    for colour, here in reversed(chosen):
-        picture[_enlarged(here, factor)] = colour
-    return _write(path, picture, title, legend or [_Legend(-1, "no bad pixels")])
+        if len(y):
+            counts.append(Counted(reason=name, pixels=len(y)))
+            blocks = np.bincount(y // factor * nx + x // factor, minlength=ny * nx).reshape(ny, nx)
+            shares = (blocks / factor**2).astype(np.float32)
+            light += shares[..., None] * linear_light(np.array(colour, np.float32))
+    picture = Image.fromarray(np.ascontiguousarray(_encoded(light)[::-1]))
+    caption = Caption(counts=tuple(counts), shape=bad.shape, block=factor)
+    return _save(path, picture, {CAPTION: caption.model_dump_json()})
+
+
+def linear_light(colour: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the light of colours of 0 to 255, relative to white (sRGB, IEC 61966-2-1)."""
+    value = np.asarray(colour, np.float32) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def _encoded(light: NDArray[np.float32]) -> NDArray[np.uint8]:
+    value = np.clip(light, 0, 1)
+    encoded = np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)
 
 
 def block_mean(array: NDArray[Any], factor: int) -> NDArray[np.float32]:
@@ -200,27 +221,19 @@ def zscale(array: NDArray[Any]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5 + abs(low) * 1e-6)
 
 
-def _grey(array: NDArray[Any], largest: int) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
-    """Return palette indices, at most ``largest`` per side, and the limits; None without data."""
-    small = block_mean(array, -(-max(array.shape) // largest))
+def _factor(shape: tuple[int, ...], largest: int) -> int:
+    """Return how many rows and columns become one, so that no side is longer than ``largest``."""
+    return -(-max(shape) // largest)
+
+
+def _grey(array: NDArray[Any], factor: int) -> tuple[NDArray[np.uint8], tuple[float, float] | None]:
+    """Return palette indices and the limits; None without data."""
+    small = block_mean(array, factor)
     low, high = zscale(small)
     level = (small - np.float32(low)) * np.float32((_GREYS - 1) / (high - low))
     finite = np.isfinite(small)
     picture = np.where(finite, np.clip(np.nan_to_num(level), 0, _GREYS - 1), _NO_DATA).astype(np.uint8)
     return picture, (low, high) if finite.any() else None
-
-
-def _enlarged(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Return the ``factor`` x ``factor`` blocks that contain one of the pixels, and the blocks around them."""
-    ny, nx = (-(-n // factor) for n in pixels.shape)
-    framed = np.zeros((ny + 2, nx + 2), bool)
-    y, x = np.nonzero(pixels)
-    framed[y // factor + 1, x // factor + 1] = True
-    grown = np.zeros((ny, nx), bool)
-    for i in range(3):
-        for j in range(3):
-            grown |= framed[i : i + ny, j : j + nx]
-    return grown
 
 
 def _reason_plane(product: ProductFile, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -232,35 +245,14 @@ def _reason_plane(product: ProductFile, shape: tuple[int, ...]) -> NDArray[np.ui
     return reasons
 
 
-def _write(path: Path, picture: NDArray[np.uint8], title: str, legend: list[_Legend]) -> Path:
-    from PIL import Image, ImageDraw, ImageFont
-
-    width = picture.shape[1]
-    label = Image.new("L", (width, _LABEL_HEIGHT), 0)
-    draw, font = ImageDraw.Draw(label), ImageFont.load_default(12)
-    draw.text((6, 3), title, fill=_GREYS - 1, font=font)
-    right = width - 6
-    swatches: list[tuple[int, int]] = []
-    for entry in reversed(legend):
-        right -= int(draw.textlength(entry.text, font=font))
-        draw.text((right, 3), entry.text, fill=_GREYS - 40, font=font)
-        if entry.colour >= 0:
-            right -= 14
-            swatches.append((right, entry.colour))
-        right -= 10
-    bar = np.minimum(np.asarray(label), _GREYS - 1)
-    for left, colour in swatches:
-        bar[6:16, max(0, left) : max(0, left + 10)] = colour
-    return _save(path, Image.fromarray(np.ascontiguousarray(np.vstack([picture[::-1], bar]))))
-
-
 def _save(path: Path, picture: Picture, notes: Mapping[str, str] | None = None) -> Path:
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()
     for keyword, text in (notes or {}).items():
         texts.add_text(keyword, text)
-    picture.putpalette(_palette())
+    if picture.mode == "L":
+        picture.putpalette(_palette())
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=3, pnginfo=texts)
     write_complete(path, [out.getvalue()], sync=False)
@@ -269,5 +261,4 @@ def _save(path: Path, picture: Picture, notes: Mapping[str, str] | None = None) 
 
 def _palette() -> bytes:
     greys = np.linspace(0, 255, _GREYS).round().astype(np.uint8)
-    colours = [_NO_DATA_COLOUR, *(colour for _, colour, _ in _REASONS)]
-    return bytes(np.repeat(greys, 3)) + bytes(value for colour in colours for value in colour)
+    return bytes(np.repeat(greys, 3)) + bytes(value for colour in _COLOURS for value in colour)

@@ -29,6 +29,8 @@ from imaging.reference_catalogue.reference_stars import ReferenceCatalogue, join
 _REMEMBERED: Final = 4096
 #: A star may be this far outside the extent of its tile at the epoch of an observation, deg.
 _MARGIN: Final = 300.0 / 3600.0
+#: Fields whose stars are kept in memory: those of a run that are looked for and then made.
+_FIELDS: Final = 8
 
 
 def read_catalogue(parameters: CatalogueParameters, region: Region) -> ReferenceCatalogue:
@@ -60,11 +62,11 @@ def read_catalogue(parameters: CatalogueParameters, region: Region) -> Reference
             remedy="Name the catalogue: --catalogue PATH",
         )  # fmt: skip
     if not path.is_dir():
-        file = read_table_file(path)
-        found = interpreted(file, parameters, region)
-        if found is None or not len(found):
-            raise _elsewhere(file, parameters, region)
-        return found
+        try:
+            status = path.stat()
+        except OSError:
+            return _in_file(path, parameters, region)  # reading it states the problem
+        return _in_same_file(path, status.st_size, status.st_mtime_ns, parameters, region)
     tiles = tiles_of(path)
     near = [tile for tile in tiles if _may_cover(tile, parameters, region)]
     files = [(tile, read_table_file(tile)) for tile in near]
@@ -79,6 +81,22 @@ def read_catalogue(parameters: CatalogueParameters, region: Region) -> Reference
     identity = hashlib.sha256("".join(sorted(part.identity for part in parts)).encode()).hexdigest()
     names = sorted({part.name for part in parts})
     return joined(parts, name=names[0] if len(names) == 1 else path.name, identity=identity, origin=str(path))
+
+
+@lru_cache(maxsize=_FIELDS)
+def _in_same_file(
+    path: Path, size: int, changed: int, parameters: CatalogueParameters, region: Region
+) -> ReferenceCatalogue:
+    """Return the stars of a region in a file as it was last changed: a stack is looked for, then made."""
+    return _in_file(path, parameters, region)
+
+
+def _in_file(path: Path, parameters: CatalogueParameters, region: Region) -> ReferenceCatalogue:
+    file = read_table_file(path)
+    found = interpreted(file, parameters, region)
+    if found is None or not len(found):
+        raise _elsewhere(file, parameters, region)
+    return found
 
 
 def answered_catalogue(

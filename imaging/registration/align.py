@@ -20,6 +20,7 @@ from imaging.errors import GroupError
 from imaging.parameters import parameter
 from imaging.registration import priors
 from imaging.registration.brightness import odd_brightness
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.entries import AlignEntry, AlignInput, Alignment, entry
 from imaging.registration.geometry import Affine, Grid, celestial_header, make_grid
 from imaging.registration.match_stars import MatchParameters, Prior
@@ -155,6 +156,7 @@ def output_grid(
     alignment: Alignment,
     frames: Sequence[AlignInput],
     mode: Literal["union", "intersection"] = "union",
+    distortion: Distortion | None = None,
 ) -> Grid:
     """Return the pixel grid to which the aligned frames are resampled.
 
@@ -166,6 +168,8 @@ def output_grid(
         The frames, in the same order.
     mode
         ``union`` or ``intersection`` of the fields of the frames used.
+    distortion
+        That of the frames, which the output is without.
 
     Returns
     -------
@@ -176,7 +180,7 @@ def output_grid(
     used = alignment.used
     header = celestial_header(by_name[alignment.reference].header)
     shapes = [by_name[one.name].shape for one in used]
-    return make_grid([one.transform for one in used], shapes, header, mode=mode)
+    return make_grid([one.transform for one in used], shapes, header, mode=mode, undistorted=distortion)
 
 
 def select_stars(frame: AlignInput, parameters: AlignParameters) -> NDArray[np.void]:

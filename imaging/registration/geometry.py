@@ -6,9 +6,9 @@ Pixel positions count from 0 at the centre of the first pixel, x along a row, th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,13 @@ from imaging.errors import GroupError
 from imaging.header import Header
 from imaging.pixels.wcs import DISTORTION, celestial_cards
 
+#: Function from pixels of a frame to those that it would have without distortion.
+Undistorted = Callable[
+    [NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]
+]
+
+#: Positions along an edge of a distorted frame that determine the grid.
+_ALONG_AN_EDGE: Final = 33
 #: A linear part closer to the identity than this moves no pixel of a frame of two thousand pixels by 1e-6 px.
 _SHIFT_TOLERANCE = 1e-10
 
@@ -120,6 +127,7 @@ def make_grid(
     header: Header,
     *,
     mode: Literal["union", "intersection"] = "union",
+    undistorted: Undistorted | None = None,
 ) -> Grid:
     """Return the grid that contains all frames, or the field that all of them share.
 
@@ -133,6 +141,8 @@ def make_grid(
         Celestial header of the reference (see `celestial_header`).
     mode
         ``union`` or ``intersection`` of the frames.
+    undistorted
+        Function from pixels of a frame to those that it would have without distortion; None without distortion.
 
     Returns
     -------
@@ -147,14 +157,19 @@ def make_grid(
     low, high = [], []
     for transform, (ny, nx) in zip(transforms, shapes, strict=True):
         # Pixel centres: a frame moved by a whole number of pixels keeps its size.
-        x, y = transform(np.array([0.0, nx - 1, 0, nx - 1]), np.array([0.0, 0, ny - 1, ny - 1]))
+        if undistorted is None:
+            x, y = transform(np.array([0.0, nx - 1, 0, nx - 1]), np.array([0.0, 0, ny - 1, ny - 1]))
+            inner = np.sort(x)[1:3], np.sort(y)[1:3]
+        else:
+            x, y = (a.reshape(4, -1) for a in transform(*undistorted(*_edges((ny, nx)))))
+            inner = _between(x), _between(y)
         if mode == "union":
             low.append((x.min(), y.min()))
             high.append((x.max(), y.max()))
         else:
             # The largest upright box inside the (slightly rotated) frame.
-            low.append((np.sort(x)[1], np.sort(y)[1]))
-            high.append((np.sort(x)[2], np.sort(y)[2]))
+            low.append((inner[0][0], inner[1][0]))
+            high.append((inner[0][1], inner[1][1]))
     if mode == "union":
         first, last = np.floor(np.min(low, axis=0) + 1e-6), np.ceil(np.max(high, axis=0) - 1e-6)
     else:
@@ -167,6 +182,20 @@ def make_grid(
         out["CRPIX1"] -= float(first[0])
         out["CRPIX2"] -= float(first[1])
     return Grid((ny, nx), (int(first[0]), int(first[1])), out)
+
+
+def _edges(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return positions along the edges of a frame, one edge after the other."""
+    along_x, along_y = (np.linspace(0, n - 1.0, _ALONG_AN_EDGE) for n in shape[::-1])
+    x = [along_x, along_x, np.zeros(_ALONG_AN_EDGE), np.full(_ALONG_AN_EDGE, shape[1] - 1.0)]
+    y = [np.zeros(_ALONG_AN_EDGE), np.full(_ALONG_AN_EDGE, shape[0] - 1.0), along_y, along_y]
+    return np.concatenate(x), np.concatenate(y)
+
+
+def _between(sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the range between the two edges (of four) that are outermost along an axis: the part that none cuts."""
+    order = np.argsort(sides.mean(axis=1))
+    return np.array([sides[order[0]].max(), sides[order[-1]].min()])
 
 
 def celestial_header(header: Header) -> Header:

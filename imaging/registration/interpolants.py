@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -11,6 +12,9 @@ Interpolant = Literal["lanczos3", "lanczos4", "bicubic", "linear", "nearest"]
 
 #: Number of pixels along one axis that each interpolant uses.
 TAPS: Final[dict[str, int]] = {"lanczos3": 6, "lanczos4": 8, "bicubic": 4, "linear": 2, "nearest": 2}
+#: Terms of the polynomials of `weight_polynomials`, and positions that they are fitted to.
+_TERMS: Final = 5
+_NODES: Final = 400
 
 
 def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64]:
@@ -53,6 +57,38 @@ def weights(interpolant: Interpolant, fraction: ArrayLike) -> NDArray[np.float64
         before = np.asarray(fraction)[..., None] <= 0.5
         out = np.where(offsets == 0, before, ~before).astype(np.float64)
     return out / out.sum(axis=-1, keepdims=True)
+
+
+@lru_cache
+def weight_polynomials(interpolant: Interpolant) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the weights as polynomials of the position between two pixels, which a processor evaluates many at a time.
+
+    With t = fraction - 1/2, weight i is E_i(t^2) + t O_i(t^2), and weight taps - 1 - i, its mirror image, is
+    E_i(t^2) - t O_i(t^2). The polynomials are fitted by least squares at the nodes of Chebyshev. They are exact for
+    bicubic and linear, and good to 2e-7 for Lanczos, the precision of a float32.
+
+    Parameters
+    ----------
+    interpolant
+        Name. For ``nearest`` those of ``linear``, which are its weights at t = -1/2 and 1/2.
+
+    Returns
+    -------
+    even, odd : ndarray
+        float32 (taps / 2, 5): coefficients of E_i and O_i, by the powers of t^2.
+    """
+    exact: Interpolant = "linear" if interpolant == "nearest" else interpolant
+    half = TAPS[exact] // 2
+    t = 0.5 * np.sin(np.pi * ((np.arange(_NODES) + 0.5) / _NODES - 0.5))
+    first = weights(exact, t + 0.5)
+    one, two = first[:, :half], first[:, : half - 1 : -1]
+    powers = np.vander(t**2, _TERMS, increasing=True)
+    even = np.linalg.lstsq(powers, (one + two) / 2, rcond=None)[0].T
+    odd = np.linalg.lstsq(powers * t[:, None], (one - two) / 2, rcond=None)[0].T
+    out = even.astype(np.float32, order="C"), odd.astype(np.float32, order="C")
+    for array in out:
+        array.flags.writeable = False
+    return out
 
 
 def mean_squared_weights(interpolant: Interpolant, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

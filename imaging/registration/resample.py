@@ -20,9 +20,10 @@ from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.fill import NOT_MEASURED, REACH, fill_gaps, find_gaps
 from imaging.registration import resample_kernels as kernels
+from imaging.registration.distortion.camera_distortion import Distortion, follow, path_of
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import TAPS, Interpolant, weights
-from imaging.registration.transform_kernels import transform_rows
+from imaging.registration.interpolants import TAPS, Interpolant, weight_polynomials, weights
+from imaging.registration.transform_kernels import CURVED_MARGIN, MOST_COLUMNS, transform_band
 
 __all__ = [
     "ResampleParameters",
@@ -39,12 +40,13 @@ Outputs = tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint
 #: Function that returns sci, var and dq of the rows of a slice.
 RowSource = Callable[[slice], Planes]
 
-#: Steps of the table of weights for rotations and scales. The nearest step is at most 1/16384 px away, and no weight
-#: is wrong by more than 9e-5.
-_TABLE_STEPS = 8192
-#: A row of the output is divided into pieces that cross at most this many rows of the frame, but are not shorter
-#: than a number of pixels: rows that only some of a band's columns need are not filled for the others.
-_ROWS_CROSSED, _SHORTEST_PIECE = 16, 256
+#: Fractions at which the reach of the taps is examined.
+_FRACTIONS = 8192
+#: Positions along a row of the output whose rows in the frame are examined with distortion.
+_POINTS = 65
+#: A row of a box of the output crosses at most this many rows of the frame, but is not shorter than a number of pixels:
+#: every row that any of a box's columns needs is filled for all of them.
+_ROWS_CROSSED, _SHORTEST_BOX = 4, 128
 
 
 class ResampleParameters(StepParameters):
@@ -77,6 +79,7 @@ def input_rows_needed(
     out_nx: int,
     in_shape: tuple[int, int],
     parameters: ResampleParameters | None = None,
+    distortion: Distortion | None = None,
 ) -> slice:
     """Return the rows of a frame that contribute to some rows of the output.
 
@@ -92,6 +95,8 @@ def input_rows_needed(
         (ny, nx) of the frame.
     parameters
         The interpolant determines the reach.
+    distortion
+        That of the frame.
 
     Returns
     -------
@@ -99,18 +104,19 @@ def input_rows_needed(
         Rows of the frame; empty if the frame does not reach these rows.
     """
     parameters = parameters or ResampleParameters()
-    _, y = _corners(transform.inverse(), out_rows, slice(0, out_nx))
-    return _needed(y, in_shape[0], TAPS[parameters.interpolant])
-
-
-def _corners(back: Affine, rows: slice, columns: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the positions in the frame of the corners of a box of the output."""
-    x, y = np.meshgrid([columns.start, columns.stop - 1.0], [rows.start, rows.stop - 1.0])
-    return back(x.ravel(), y.ravel())
+    # Two points of a row are enough without distortion.
+    x = np.linspace(0, out_nx - 1.0, 2 if distortion is None else _POINTS)
+    low, high = (
+        follow(path_of(transform, distortion), x, np.full_like(x, y))[1]
+        for y in (out_rows.start, out_rows.stop - 1.0)
+    )
+    margin = 0.0 if distortion is None else CURVED_MARGIN
+    y = np.concatenate([low, high])
+    return _needed(np.array([y.min() - margin, y.max() + margin]), in_shape[0], TAPS[parameters.interpolant])
 
 
 def _needed(positions: NDArray[np.float64], size: int, taps: int) -> slice:
-    """Return the rows (or columns) of the frame that positions between the outermost of these draw on."""
+    """Return the rows of the frame that positions between the outermost of these draw on."""
     if positions.max() < -0.5 or positions.min() > size - 0.5:
         return slice(0, 0)
     first = math.floor(positions.min()) - (taps // 2 - 1) - REACH
@@ -126,6 +132,7 @@ def resample_rows(
     out_rows: slice,
     out_nx: int,
     parameters: ResampleParameters | None = None,
+    distortion: Distortion | None = None,
 ) -> Planes:
     """Resample a frame onto some rows of the output.
 
@@ -146,6 +153,9 @@ def resample_rows(
         Columns of the output.
     parameters
         Interpolant and threshold.
+    distortion
+        That of the frame, which the output is without. It does not change the values: a flat field has divided by the
+        areas of the pixels, so that what is interpolated is a surface brightness.
 
     Returns
     -------
@@ -155,7 +165,7 @@ def resample_rows(
     parameters = parameters or ResampleParameters()
     shape = (out_rows.stop - out_rows.start, out_nx)
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    resample_into(out, source, in_shape, transform, out_rows, parameters)
+    resample_into(out, source, in_shape, transform, out_rows, parameters, distortion)
     return out
 
 
@@ -166,6 +176,7 @@ def resample_into(
     transform: Affine,
     out_rows: slice,
     parameters: ResampleParameters | None = None,
+    distortion: Distortion | None = None,
 ) -> None:
     """Resample a frame onto some rows of the output, as `resample_rows`, into arrays that exist.
 
@@ -173,11 +184,11 @@ def resample_into(
     ----------
     out
         sci, var and dq, (rows, out_nx), contiguous; None instead of var if variances are not wanted.
-    source, in_shape, transform, out_rows, parameters
+    source, in_shape, transform, out_rows, parameters, distortion
         See `resample_rows`.
     """
     parameters = parameters or ResampleParameters()
-    needed = input_rows_needed(transform, out_rows, out[0].shape[1], in_shape, parameters)
+    needed = input_rows_needed(transform, out_rows, out[0].shape[1], in_shape, parameters, distortion)
     sci, var, dq = out
     if needed.stop == needed.start:
         sci[:], dq[:] = 0.0, DQ.NO_DATA
@@ -185,11 +196,11 @@ def resample_into(
             var[:] = 0.0
         return
     planes = source(needed)
-    if transform.is_shift:
+    if transform.is_shift and distortion is None:
         filled, void = _without_gaps(*planes, variance=var is not None)
         _shift(*filled, void, needed.start, in_shape[0], transform, out_rows.start, parameters, out)
     else:
-        _transform(planes, needed.start, in_shape, transform.inverse(), out_rows, parameters, out)
+        _transform(planes, needed.start, in_shape, transform, distortion, out_rows, parameters, out)
 
 
 def _without_gaps(
@@ -240,19 +251,10 @@ def _shift(
 
 
 @lru_cache
-def _table(interpolant: Interpolant) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the weights at equal steps of the fraction from 0 to 1, (taps, steps + 1), and their absolute sums."""
-    table = weights(interpolant, np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS).T.astype(np.float32, order="C")
-    sizes = np.abs(table).sum(axis=0)
-    table.flags.writeable = sizes.flags.writeable = False
-    return table, sizes
-
-
-@lru_cache
 def _reached(interpolant: Interpolant, share: float) -> tuple[int, int]:
     """Return the first tap whose share of the weights can exceed a limit or be the largest, and that after the last."""
-    table, sizes = _table(interpolant)
-    largest = (np.abs(table) / sizes).max(axis=1)
+    table = np.abs(weights(interpolant, np.arange(_FRACTIONS + 1) / _FRACTIONS).T)
+    largest = (table / table.sum(axis=0)).max(axis=1)
     taps = np.flatnonzero((largest * largest.max() > share) | (largest == largest.max()))
     return int(taps[0]), int(taps[-1]) + 1
 
@@ -261,39 +263,21 @@ def _transform(
     planes: Planes,
     first: int,
     in_shape: tuple[int, int],
-    back: Affine,
+    transform: Affine,
+    distortion: Distortion | None,
     out_rows: slice,
     parameters: ResampleParameters,
     out: Outputs,
 ) -> None:
-    light, quality = out[0], out[2]
-    noise = np.empty_like(light) if out[1] is None else out[1]
-    ny, nx = in_shape
-    taps = TAPS[parameters.interpolant]
-    before = taps // 2 - 1
-    table, sizes = _table(parameters.interpolant)
-    reached = _reached(parameters.interpolant, parameters.dq_threshold)
-    inverse = np.array([back.xx, back.xy, back.yx, back.yy, back.x0, back.y0])
-    out_nx = light.shape[1]
-    piece = max(_SHORTEST_PIECE, min(out_nx, int(_ROWS_CROSSED / max(abs(back.yx), 1e-9))))
-    for left in range(0, out_nx, piece):
-        columns = slice(left, min(left + piece, out_nx))
-        x, y = _corners(back, out_rows, columns)
-        rows, used = _needed(y, ny, taps), _needed(x, nx, taps)
-        if rows.stop == rows.start or used.stop == used.start:
-            light[:, columns] = noise[:, columns] = 0.0
-            quality[:, columns] = DQ.NO_DATA
-            continue
-        inner = slice(rows.start - first, rows.stop - first), used
-        box = planes[0][inner], planes[1][inner], planes[2][inner]
-        filled, void = _without_gaps(*box, variance=out[1] is not None)
-        corner = rows.start, used.start
-        near = np.zeros_like(filled[2])
-        kernels.spread_bits(filled[2], corner, in_shape, before - reached[0], reached[1] - 1 - before, near)
-        if void:  # its bits reach further
-            of_voids = np.where(filled[2] & kernels.VOID, filled[2], np.uint16(0))
-            kernels.spread_bits(of_voids, corner, in_shape, before, taps - 1 - before, near)
-        transform_rows(
-            *filled, near, corner, in_shape, inverse, out_rows.start, (columns.start, columns.stop), table, sizes,
-            (0,) * taps, reached, parameters.dq_threshold, abs(back.determinant), light, noise, quality,
-        )  # fmt: skip
+    back = transform.inverse()
+    sci, var, dq = (np.ascontiguousarray(plane) for plane in planes)
+    light, noise, quality = out
+    even, odd = weight_polynomials(parameters.interpolant)
+    width = min(max(int(_ROWS_CROSSED / max(abs(back.yx), 1e-9)), _SHORTEST_BOX), MOST_COLUMNS)
+    path = path_of(transform, distortion)
+    transform_band(
+        sci, sci if noise is None else var, dq, first, in_shape, path, out_rows.start, width, even, odd,
+        parameters.interpolant == "nearest", (0,) * TAPS[parameters.interpolant],
+        _reached(parameters.interpolant, parameters.dq_threshold), np.float32(parameters.dq_threshold),
+        abs(back.determinant), noise is not None, light, light if noise is None else noise, quality,
+    )  # fmt: skip

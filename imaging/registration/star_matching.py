@@ -31,6 +31,9 @@ _NEIGHBOURHOOD = 41
 #: Clipping of residuals: limit in sigmas, and number of iterations.
 _CLIP, _PASSES = 4.0, 10
 
+#: Lists with more pairs than this are searched with a tree.
+_MOST_PAIRS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -121,12 +124,25 @@ def pair_up(a: Positions, b: Positions, tolerance: float) -> tuple[NDArray[np.in
     none = np.empty(0, np.intp)
     if not len(a) or not len(b):
         return none, none
+    if len(a) * len(b) > _MOST_PAIRS:
+        return _nearest_of_many(a, b, tolerance)
     # All pairs are tested: there are some hundred stars, and importing scipy.spatial would take longer.
     squared = ((b[None, :, :] - a[:, None, :]) ** 2).sum(axis=2)
     to_b, to_a = squared.argmin(axis=1), squared.argmin(axis=0)
     own = np.arange(len(a))
     first = np.flatnonzero((squared[own, to_b] < tolerance**2) & (to_a[to_b] == own))
     return first, to_b[first]
+
+
+def _nearest_of_many(
+    a: Positions, b: Positions, tolerance: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    from scipy.spatial import cKDTree
+
+    distance, to_b = cKDTree(b).query(a)
+    _, to_a = cKDTree(a).query(b)
+    first = np.flatnonzero((distance < tolerance) & (to_a[to_b] == np.arange(len(a))))
+    return first, to_b[first].astype(np.intp)
 
 
 def chance_of(matches: int, a: Positions, b: Positions, tolerance: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.simulator.detector import Detector, Light, cosmic_rays, expose
 from imaging.simulator.disturbances.affected import AffectedPixels
 from imaging.simulator.disturbances.disturbed_frame import (
@@ -40,6 +41,12 @@ class Night:
     trapped: Sequence[Trapped] = ()  #: charge left by each science exposure; empty without persistence
 
 
+def distortion_of(parameters: NightParameters) -> Distortion | None:
+    """Return the distortion of the camera; None without."""
+    p = parameters
+    return Distortion.radial((p.size, p.size), p.distortion) if p.distortion else None
+
+
 def scene_of(parameters: NightParameters, sources: Table, truth: FrameTruth) -> NDArray[np.float32]:
     """Return the sources in a science frame, e-/s/pixel at response 1 and transparency 1, shape (size, size)."""
     p, d = parameters, truth.disturbance
@@ -50,6 +57,7 @@ def scene_of(parameters: NightParameters, sources: Table, truth: FrameTruth) -> 
     scene = render(
         sources, truth.pointing, size=p.size, axes=p.axes, fwhm=truth.fwhm, beta=p.moffat_beta,
         exposure_time=truth.exposure_time, rotation=d.rotation, smear=d.smear,
+        distortion=distortion_of(p),
     )  # fmt: skip
     if p.galaxy:
         assert truth.field_centre is not None

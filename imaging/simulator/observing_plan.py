@@ -103,10 +103,9 @@ def _agreeing(move: float, error: float, first: float) -> float:
 
 def _offset(p: NightParameters, i: int) -> tuple[float, float]:
     """Return the offset (P, Q) of a science frame; an offset sky frame follows each object frame."""
-    if not p.sky_offset:
-        return _grid(p.dither_step, i)
-    along, across = _grid(p.dither_step, i // 2)
-    return along + (p.sky_offset if offset_sky(p, i) else 0.0), across
+    along, across = _grid(p.dither_step, i // 2 if p.sky_offset else i)
+    away = p.sky_offset if p.sky_offset and offset_sky(p, i) else 0.0
+    return along + away + p.field_east, across + p.field_north
 
 
 def _grid(step: float, i: int) -> tuple[float, float]:

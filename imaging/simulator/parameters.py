@@ -98,6 +98,16 @@ class CalmNight(StepParameters):
         None, "step of the dither grid; None: in proportion to the field, 20 for FLAMINGOS-2, at least 4",
         unit="arcsec", ge=0,
     )  # fmt: skip
+    field_east: float = parameter(
+        0.0, "how far East of the field's stars the telescope points, for tiles of a mosaic", unit="arcsec"
+    )
+    field_north: float = parameter(0.0, "how far North of them it points", unit="arcsec")
+    field_margin: float = parameter(
+        0.0,
+        "how much further to all sides there are stars and galaxies that are anywhere",
+        unit="arcsec",
+        ge=0,
+    )
     pointing_rms: float = parameter(
         0.1, "rms of the telescope about the offset in P and Q", unit="arcsec", ge=0
     )

@@ -10,6 +10,7 @@ from astropy.table import QTable, Table
 from numba import njit
 from numpy.typing import NDArray
 
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.simulator.camera import SkyAxes
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.plans.field import FIELD
@@ -115,7 +116,7 @@ def _positions(
             break
     while len(places) < n_apart:  # a crowded small array: the rest are not separated
         places.append((rng.uniform(-inner, inner) * 0.7, rng.uniform(-inner, inner) * 0.7))
-    reach = half + 1.5 * shift
+    reach = half + 1.5 * shift + parameters.field_margin / parameters.axes.scale
     anywhere = rng.uniform(-reach, reach, (n_anywhere, 2))
     both = np.concatenate([np.array(places).reshape(-1, 2), anywhere])
     return both[:, 0], both[:, 1]
@@ -268,6 +269,7 @@ def render(
     exposure_time: float,
     rotation: float = 0.0,
     smear: tuple[float, float] | None = None,
+    distortion: Distortion | None = None,
 ) -> NDArray[np.float32]:
     """Render the sources of one frame as a noise-free image.
 
@@ -287,6 +289,9 @@ def render(
         Position angle of the field, deg.
     smear
         Length (pixels) and angle (from x to y, deg) of trailed stars; None: stars that are not trailed.
+    distortion
+        That of the camera. The response includes the area of each pixel on the sky, as that of a flat does, so that a
+        source at response 1 has the fewer electrons the larger its pixels are.
 
     Returns
     -------
@@ -295,11 +300,17 @@ def render(
     """
     plane = np.zeros((size, size), np.float32)
     x, y = pixel_position(sources, pointing, size, axes, rotation)
+    area = np.ones(len(x))
+    if distortion is not None:
+        # Sources far outside are not drawn, and the polynomial is not valid there.
+        near = (np.abs(x - distortion.middle[0]) < size) & (np.abs(y - distortion.middle[1]) < size)
+        x[near], y[near] = distortion.inverse(x[near], y[near])
+        area[near] = distortion.area(x[near], y[near])
     steps = smear_steps(smear, fwhm)
     for dx, dy in steps:
         render_at(
             plane, sources, x + dx, y + dy, axes=axes, fwhm=fwhm, beta=beta, exposure_time=exposure_time,
-            factor=1.0 / len(steps),
+            factor=1.0 / len(steps), area=area,
         )  # fmt: skip
     return plane
 
@@ -326,14 +337,24 @@ def render_at(
     beta: float,
     exposure_time: float,
     factor: float = 1.0,
+    area: NDArray[np.float64] | None = None,
 ) -> None:
-    """Add the sources, ``factor`` times as bright, to ``plane`` in place with their centres at (x, y)."""
+    """Add the sources, ``factor`` / ``area`` times as bright, to ``plane`` in place with their centres at (x, y)."""
     star = np.asarray(sources["kind"]) != "galaxy"
-    flux = factor * np.asarray(sources["flux"], np.float64)
+    part_of = np.ones(len(x)) if area is None else 1.0 / area
+    flux = factor * part_of * np.asarray(sources["flux"], np.float64)
     level = factor * STAMP_LEVEL / exposure_time
     add_stars(plane, x[star], y[star], flux[star], fwhm=fwhm, beta=beta, level=level)
     points = [galaxy_points(sources, int(i), axes) for i in np.flatnonzero(~star)]
     if points:
         dx, dy, part = (np.concatenate(p) for p in zip(*points, strict=True))
         gx, gy = np.repeat(x[~star], GALAXY_POINTS), np.repeat(y[~star], GALAXY_POINTS)
-        add_stars(plane, gx + dx, gy + dy, factor * part, fwhm=fwhm, beta=beta, level=level / 4)
+        add_stars(
+            plane,
+            gx + dx,
+            gy + dy,
+            factor * part * np.repeat(part_of[~star], GALAXY_POINTS),
+            fwhm=fwhm,
+            beta=beta,
+            level=level / 4,
+        )

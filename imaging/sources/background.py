@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from imaging.pixels.fill import NOT_MEASURED
 from imaging.pixels.median_kernels import sort_rows
 
-#: One in this many pixels of a cell is used: 512 of a 64 x 64 cell give the median to 0.06 sigma, and the 3 x
+#: One in this many pixels of a row is used: 512 of a 64 x 64 cell give the median to 0.06 sigma, and the 3 x
 #: 3 median over cells reduces that to 0.02.
-_STRIDE = 8
+STRIDE = 8
 #: A cell with a smaller fraction of good pixels gets its value from its neighbours.
 _LEAST_SHARE = 0.1
 #: Clipping: iterations, and the limit in sigmas about the median.
@@ -50,6 +50,7 @@ def measure_background(
     *,
     cell: int = 64,
     objects: NDArray[np.uint8] | None = None,
+    every: int = STRIDE,
 ) -> Background:
     """Measure the background of a frame.
 
@@ -67,6 +68,8 @@ def measure_background(
         Side of a cell in pixels.
     objects
         uint8 (ny, nx), 1 on sources to leave out.
+    every
+        One in this many pixels of a row is used.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def measure_background(
         If no cell has enough good pixels.
     """
     masked = dq if objects is None else np.where(objects > 0, np.uint16(NOT_MEASURED), dq)
-    level, rms = _cells(sci, masked, cell, NOT_MEASURED)
+    level, rms = _cells(sci, masked, cell, NOT_MEASURED, every)
     known = np.isfinite(level)
     if not known.any():
         raise ValueError("no part of the frame has enough good pixels to measure a background")
@@ -148,13 +151,13 @@ def _extend(mesh: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.f
 
 
 @njit(cache=True, nogil=True)
-def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
+def _cells(sci, dq, cell, bits, every):  # type: ignore[no-untyped-def]
     ny, nx = sci.shape
     rows, columns = (ny + cell - 1) // cell, (nx + cell - 1) // cell
     level = np.full((rows, columns), np.nan, np.float32)
     rms = np.full((rows, columns), np.nan, np.float32)
     # The values of the cells of a row of cells, one cell in each column, are sorted together.
-    values = np.empty((cell * (cell // _STRIDE + 1), columns), np.float32)
+    values = np.empty((cell * (cell // every + 1), columns), np.float32)
     one = np.empty(len(values), np.float32)
     n, seen = np.empty(columns, np.int64), np.empty(columns, np.int64)
     for row in range(rows):
@@ -163,7 +166,7 @@ def _cells(sci, dq, cell, bits):  # type: ignore[no-untyped-def]
             light, flags = sci[y], dq[y]
             for column in range(columns):
                 # The start shifts by 3 from row to row, so that no column is always or never used.
-                for x in range(column * cell + (3 * y) % _STRIDE, min(nx, column * cell + cell), _STRIDE):
+                for x in range(column * cell + (3 * y) % every, min(nx, column * cell + cell), every):
                     seen[column] += 1
                     if (flags[x] & bits) == 0 and np.isfinite(light[x]):
                         values[n[column], column] = light[x]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from imaging.frames.facts import FrameFacts
 from imaging.io.planes import Planes
 from imaging.pixels.dq import DQ
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine, Grid
 from imaging.registration.resample import ResampleParameters, resample_into
 
@@ -47,6 +48,8 @@ class StackInput:
         Background noise, electrons; used by the weights.
     seeing
         FWHM of stars, pixels; used by the weights and the rejection.
+    distortion
+        That of the camera, which the stack is without; None: the frame is taken as undistorted.
     """
 
     name: str
@@ -57,12 +60,21 @@ class StackInput:
     flux_error: float | None = None
     noise: float | None = None
     seeing: float | None = None
+    distortion: Distortion | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(ny, nx) of the frame."""
         ny, nx = self.planes.shape("sci")
         return ny, nx
+
+    def on_grid(
+        self, grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the positions on the output's grid of positions in the frame."""
+        if self.distortion is not None:
+            x, y = self.distortion(x, y)
+        return grid.place(self.transform)(x, y)
 
     def background(self) -> float:
         """Return the background noise, electrons: ``noise``, or if it is unknown what VAR gives."""
@@ -123,7 +135,7 @@ def resampled(
 
         placed = grid.place(frame.transform)
         out = sci[i], var[i] if variance else None, dq[i]
-        resample_into(out, source, frame.shape, placed, rows, parameters)
+        resample_into(out, source, frame.shape, placed, rows, parameters, frame.distortion)
         if scales[i] != 1.0:
             sci[i] *= np.float32(scales[i])
             if variance:

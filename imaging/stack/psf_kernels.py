@@ -78,8 +78,24 @@ def distrust(suspect, reach, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _position(to_grid, x, y, steps):  # type: ignore[no-untyped-def]
+def _bent(bend, x, y):  # type: ignore[no-untyped-def]
+    """Return where pixel (x, y) of a distorted frame would be without distortion."""
+    ex, ey = 0.0, 0.0
+    for j in range(bend.shape[1] - 1, -1, -1):
+        row_x, row_y = 0.0, 0.0
+        for i in range(bend.shape[2] - 1 - j, -1, -1):
+            row_x, row_y = row_x * x + bend[0, j, i], row_y * x + bend[1, j, i]
+        ex, ey = ex * y + row_x, ey * y + row_y
+    return x + ex, y + ey
+
+
+@njit(cache=True, nogil=True)
+def _position(to_grid, bend, x, y, steps):  # type: ignore[no-untyped-def]
     """Return pixel and phase of the template at pixel (x, y) of the frame."""
+    if bend.shape[1] > 0:
+        x, y = _bent(bend, float(x), float(y))
+    else:
+        x, y = float(x), float(y)
     u = to_grid[0] * x + to_grid[1] * y + to_grid[4]
     v = to_grid[2] * x + to_grid[3] * y + to_grid[5]
     iu, iv = int(np.floor(u)), int(np.floor(v))
@@ -113,7 +129,7 @@ def _sum(template, kernel, iu, iv, reach):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignore[no-untyped-def]
+def basis_values(template, kernels, to_grid, bend, steps, xs, ys, out):  # type: ignore[no-untyped-def]
     """Compute the template, convolved with every kernel of the basis, at pixels of a frame.
 
     Parameters
@@ -123,7 +139,10 @@ def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignor
     kernels : float32 (phases, terms, taps, taps)
         Kernels at the phases of a pixel (`imaging.stack.psf_matching`).
     to_grid : float64 (6,)
-        xx, xy, yx, yy, x0, y0 from frame to template.
+        xx, xy, yx, yy, x0, y0 from frame, without distortion, to template.
+    bend : float64 (2, n, n)
+        What removes the distortion of the frame: coefficients of what is added to x and y, by the powers of y and x; n
+        is 0 without distortion.
     steps : int
         Phases along one axis.
     xs, ys : int64 (n,)
@@ -133,13 +152,13 @@ def basis_values(template, kernels, to_grid, steps, xs, ys, out):  # type: ignor
     """
     reach = kernels.shape[2] // 2 - 1
     for k in range(len(xs)):
-        iu, iv, phase, _, _ = _position(to_grid, xs[k], ys[k], steps)
+        iu, iv, phase, _, _ = _position(to_grid, bend, xs[k], ys[k], steps)
         for t in range(kernels.shape[1]):
             out[k, t] = _sum(template, kernels[phase, t], iu, iv, reach)
 
 
 @njit(cache=True, nogil=True)
-def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model, state):  # type: ignore[no-untyped-def]
+def predict_rows(template, kinds, kernels, to_grid, bend, steps, first, factor, model, state):  # type: ignore[no-untyped-def]
     """Predict rows of a frame: bilinear on sky, convolved under sources.
 
     Parameters
@@ -148,7 +167,7 @@ def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model,
         float32, and uint8 as from `mark_sources`, (ny, nx).
     kernels : float32 (phases, taps, taps)
         The frame's kernel at the phases of a pixel.
-    to_grid, steps
+    to_grid, bend, steps
         See `basis_values`.
     first : int
         Row of the frame that is row 0 of the outputs.
@@ -162,14 +181,15 @@ def predict_rows(template, kinds, kernels, to_grid, steps, first, factor, model,
     ny, nx = template.shape
     reach = kernels.shape[1] // 2 - 1
     shift = to_grid[0] == 1.0 and to_grid[1] == 0.0 and to_grid[2] == 0.0 and to_grid[3] == 1.0
+    shift = shift and bend.shape[1] == 0
     for y in range(model.shape[0]):
-        iu, iv, phase, fu, fv = _position(to_grid, 0, y + first, steps)
+        iu, iv, phase, fu, fv = _position(to_grid, bend, 0, y + first, steps)
         iu -= 1
         for x in range(model.shape[1]):
             if shift:
                 iu += 1
             else:
-                iu, iv, phase, fu, fv = _position(to_grid, x, y + first, steps)
+                iu, iv, phase, fu, fv = _position(to_grid, bend, x, y + first, steps)
             if not (0 <= iu < nx - 1 and 0 <= iv < ny - 1):
                 model[y, x], state[y, x] = np.nan, SKY
                 continue

@@ -19,6 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from imaging.io.planes import Planes
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine
 from imaging.registration.interpolants import weights
 from imaging.sources.measure import FWHM_PER_SIGMA
@@ -31,6 +32,8 @@ _BROADER: Final = (0.8, 1.4)
 _NARROWEST: Final = 0.7
 #: A kernel ends at this many times the width of its broadest Gaussian.
 _REACH: Final = 3.0
+#: What removes the distortion of a frame that has none.
+STRAIGHT: Final[NDArray[np.float64]] = np.zeros((2, 0, 0))
 #: Phases of a pixel, along one axis, for a turned frame; a pure shift has one.
 _STEPS: Final = 16
 #: Seeing if no star allows a measurement, px.
@@ -61,6 +64,8 @@ class Matching:
     ----------
     to_grid
         xx, xy, yx, yy, x0, y0 from the frame's pixels to the template's.
+    bend
+        What removes the frame's distortion (`imaging.stack.psf_kernels.basis_values`).
     kernels
         float32 (phases, taps, taps), in the frame's electrons.
     steps
@@ -73,6 +78,7 @@ class Matching:
     """
 
     to_grid: NDArray[np.float64]
+    bend: NDArray[np.float64]
     kernels: NDArray[np.float32]
     steps: int
     on_grid: NDArray[np.float32]
@@ -126,6 +132,7 @@ def match(
     stars: NDArray[np.int64],
     fwhm: float,
     seeing: float | None,
+    distortion: Distortion | None = None,
 ) -> Matching:
     """Fit the kernel of one frame.
 
@@ -145,31 +152,34 @@ def match(
         Result of `bright_stars`.
     fwhm, seeing
         FWHM of stars in the template and the frame, px.
+    distortion
+        That of the frame; None without.
     """
     to_grid = np.array([transform.xx, transform.xy, transform.yx, transform.yy, transform.x0, transform.y0])
     if transform.is_shift:
         to_grid[:4] = 1.0, 0.0, 0.0, 1.0
-    steps = 1 if transform.is_shift else _STEPS
+    bend = STRAIGHT if distortion is None else distortion.expanded()
+    steps = 1 if transform.is_shift and distortion is None else _STEPS
     widths = _widths(fwhm, seeing or fwhm)
     basis, home = _basis(to_grid, steps, widths), _basis(np.zeros(6), 1, widths)
     point = (basis[:, 0] / scale).astype(np.float32)
-    windows = _windows(planes, transform, stars, math.ceil(_WINDOW * max(fwhm, seeing or fwhm)))
+    windows = _windows(planes, transform, distortion, stars, math.ceil(_WINDOW * max(fwhm, seeing or fwhm)))
     if len(windows) < _FEWEST_STARS:
-        return Matching(to_grid, point, steps, home[:, 0], None)
+        return Matching(to_grid, bend, point, steps, home[:, 0], None)
     xs, ys, sci, good = (np.concatenate([w[i] for w in windows]) for i in range(4))
     values = np.empty((len(xs), basis.shape[1]))
-    basis_values(template, basis, to_grid, steps, xs, ys, values)
+    basis_values(template, basis, to_grid, bend, steps, xs, ys, values)
     good &= np.isfinite(values).all(axis=1)
     solution, sigma = _solve(np.where(good[:, None], values, 0.0), sci, good, scale, noise)
     if solution is None:
-        return Matching(to_grid, point, steps, home[:, 0], None)
+        return Matching(to_grid, bend, point, steps, home[:, 0], None)
     kernels, on_grid = (
         np.einsum("ptji,t->pji", b.astype(np.float64), solution * f).astype(np.float32)
         for b, f in ((basis, 1.0), (home, scale))
     )
     model = values @ solution
     slope, peak_slope = _slopes(model, sci, sigma, good, [len(w[0]) for w in windows])
-    return Matching(to_grid, kernels, steps, on_grid, slope, peak_slope)
+    return Matching(to_grid, bend, kernels, steps, on_grid, slope, peak_slope)
 
 
 def _widths(fwhm: float, seeing: float) -> list[float]:
@@ -205,13 +215,16 @@ def _basis(to_grid: NDArray[np.float64], steps: int, widths: Sequence[float]) ->
 _Window = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]
 
 
-def _windows(planes: Planes, transform: Affine, stars: NDArray[np.int64], half: int) -> list[_Window]:
+def _windows(
+    planes: Planes, transform: Affine, distortion: Distortion | None, stars: NDArray[np.int64], half: int
+) -> list[_Window]:
     """Return the pixels around each star that lies inside the frame: x, y, value, and whether it is good."""
     ny, nx = planes.shape("sci")
-    back = transform.inverse()
+    places = transform.inverse()(*stars.astype(np.float64).T)
+    if distortion is not None:
+        places = distortion.inverse(*places)
     found: list[_Window] = []
-    for u, v in stars.astype(np.float64):
-        x, y = (round(float(c)) for c in back(u, v))
+    for x, y in np.round(np.column_stack(places)).astype(int).tolist():
         if not (half <= x < nx - half and half <= y < ny - half):
             continue
         rows, columns = slice(y - half, y + half + 1), slice(x - half, x + half + 1)

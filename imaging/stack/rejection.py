@@ -25,7 +25,7 @@ from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.inputs import WITH_VARIANCE, WITHOUT_VARIANCE, StackInput, bytes_per_row, resampled
 from imaging.stack.psf_kernels import DISTRUSTED, SKY, SUSPECT_REACH, distrust, mark_sources, predict_rows
-from imaging.stack.psf_matching import Matching, bright_stars, match, template_fwhm
+from imaging.stack.psf_matching import STRAIGHT, Matching, bright_stars, match, template_fwhm
 from imaging.stack.rejection_kernels import find_outliers
 from imaging.stack.template_kernels import PARTIAL, median_difference, take_median
 
@@ -210,7 +210,7 @@ def _without_common(
     places = []
     for frame, pixels in zip(inputs, found, strict=True):
         rows, columns = np.divmod(pixels, frame.shape[1])
-        u, v = grid.place(frame.transform)(columns.astype(np.float64), rows.astype(np.float64))
+        u, v = frame.on_grid(grid, columns.astype(np.float64), rows.astype(np.float64))
         # One pixel of margin on each side; the grid may be less than the frame.
         at = np.clip(np.round(v).astype(int) + 1, 0, ny + 1), np.clip(np.round(u).astype(int) + 1, 0, nx + 1)
         frames[at] += np.uint16(1)
@@ -279,6 +279,7 @@ def _match_all(frames: _Frames, template: Template) -> list[Matching]:
             stars,
             frames.fwhm,
             frame.seeing,
+            frame.distortion,
         )
 
     with ThreadPoolExecutor(max(1, frames.threads), thread_name_prefix="match") as pool:
@@ -315,6 +316,7 @@ def _refined(frames: _Frames, template: Template, matched: Sequence[Matching], o
                 kinds,
                 matched[i].on_grid,
                 home,
+                STRAIGHT,
                 1,
                 rows.start,
                 np.float32(1.0),
@@ -386,7 +388,7 @@ def _compare(
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))
         model, state = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.uint8)
         predict_rows(
-            template.median, kinds, matched.kernels, matched.to_grid, matched.steps, around.start,
+            template.median, kinds, matched.kernels, matched.to_grid, matched.bend, matched.steps, around.start,
             np.float32(1.0 / scale), model, state,
         )  # fmt: skip
         out = np.empty(sci.shape, np.uint8)

@@ -29,7 +29,7 @@ from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 7
+VERSION = 8
 
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.
@@ -52,6 +52,10 @@ class StackParameters(RejectionParameters, ScalingParameters, LimitParameters):
     zero_level: bool = parameter(
         True, "raise the stack by the light of stars that no mask covers, and that was subtracted as sky"
     )
+    distortion: Literal["auto", "never"] = parameter(
+        "auto",
+        "distortion of the camera, removed in the resampling: auto (if the store has one that serves) or never",
+    )
     coverage: bool = parameter(False, "add a plane EXPOSURE: exposure at each pixel of the stack")
     depth_map: bool = parameter(
         False, "add a plane DEPTH: magnitude of a point source of five sigma at each pixel"
@@ -73,10 +77,10 @@ class CombinationMetrics(Metrics):
     weighted_by: str = figure("weights of the frames: point_source, noise or none", "weighted by")
     reference_transparency: float | None = share(
         "transparency of the reference, and so of the stack, over that of the clearest frame",
-        "transparency of the reference", default=None,
+        "transparency of the reference", digits=2, default=None,
     )  # fmt: skip
     seeing: float | None = figure(
-        "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, default=None,
+        "FWHM of the stack's stars", "seeing", unit="px", headline=True, history=True, digits=2, default=None,
         also=Display("seeing on the sky", "arcsec", None),
     )  # fmt: skip
     background_rms: float = figure(
@@ -108,11 +112,11 @@ class CombinationMetrics(Metrics):
     )  # fmt: skip
     transparency: float | None = share(
         "least flux of the matched stars over their flux in the reference", "least transparency",
-        history=True, default=None,
+        history=True, digits=2, default=None,
     )  # fmt: skip
     registration: float | None = figure(
         "root mean square of the frames' standard errors of registration", "registration",
-        unit="px", headline=True, history=True, default=None,
+        unit="px", headline=True, history=True, digits=2, default=None,
     )  # fmt: skip
     weakly_aligned: int | None = figure(
         "frames placed by their headers, alone or with too few stars",
@@ -133,17 +137,17 @@ class CombinationMetrics(Metrics):
         "rejected values over all the values on the detectors' good pixels", "rejected"
     )
     noise_correlation: float = figure(
-        "NCORR: noise of large bins over what VAR predicts", "noise correlation"
+        "NCORR: noise of large bins over what VAR predicts", "noise correlation", digits=3
     )
     background_error: float | None = figure(
         "BGERR: rms error of the background that apertures do not average out", "background error",
-        unit="electron", default=None,
+        unit="electron", digits=2, default=None,
     )  # fmt: skip
     raised: float | None = figure(
         "level added to the stack: light of stars outside the masks that was subtracted as sky",
         "level added", unit="electron", default=None,
     )  # fmt: skip
-    mean_airmass: float | None = figure("mean of the frames' airmass", "airmass")
+    mean_airmass: float | None = figure("mean of the frames' airmass", "airmass", digits=3)
     reference: str | None = figure("frame that the others are aligned to", "reference frame", default=None)
     started: datetime = figure("start of the first exposure")
     ended: datetime = figure("end of the last exposure")
@@ -332,8 +336,12 @@ def _squared_weights(frame: StackInput, grid: Grid, parameters: ResampleParamete
     """Return the mean over the frame of the summed squares of the interpolant's weights."""
     ny, nx = frame.planes.shape("sci")
     back = grid.place(frame.transform).inverse()
-    steps = 1 if back.is_shift else _CORRELATION_GRID
+    steps = 1 if back.is_shift and frame.distortion is None else _CORRELATION_GRID
     x, y = np.meshgrid(np.linspace(0, nx - 1, steps).round(), np.linspace(0, ny - 1, steps).round())
+    if frame.distortion is not None:
+        # Output pixels near those: the phases of the pixels of the output are what counts.
+        x, y = (np.round(one) for one in frame.on_grid(grid, x, y))
+        return mean_squared_weights(parameters.interpolant, *frame.distortion.inverse(*back(x, y)))
     return mean_squared_weights(parameters.interpolant, *back(x, y))
 
 

@@ -11,15 +11,17 @@ profile is one (Bendinelli 1991, ApJ 366, 599, expands profiles of stars in this
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.pixels.dq import DQ
 from imaging.sources.detect import Detection
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.stack.stack import StackResult
+from imaging.stack.zero_level_kernels import light_of_sources, normal_equations, sum_squares
 
 #: Pixels are averaged in squares of this side.
 _BIN: Final = 2
@@ -41,8 +43,10 @@ _FEWEST: Final = 200
 #: Seeing if no star allows a measurement, px.
 _USUAL_FWHM: Final = 4.0
 _MAD_TO_SIGMA: Final = 1.4826
-#: Squares that are fitted at a time: a stack has a million, of six columns each.
-_PIECE: Final = 1 << 16
+#: Squares, evenly spread, that the scatter is measured with.
+_SAMPLE: Final = 100_000
+#: Rounds of a fit: after each, the squares that are far from it do not count.
+_ROUNDS: Final = 3
 
 
 def raise_to_zero(stack: StackResult, sources: Detection) -> float:
@@ -76,95 +80,113 @@ def zero_level(
     seeing
         FWHM of its stars, px.
     """
-    sources = object_mask > 0
-    good = ((dq & np.uint16(UNUSABLE)) == 0) & np.isfinite(sci) & (var > 0)
-    empty = good & ~sources
-    complete = _binned(empty) == _BIN**2
+    from scipy.ndimage import gaussian_filter
+
+    shape = tuple(n // _BIN for n in sci.shape)
+    empty, sky, variance, light, area = (np.empty(shape, np.float32) for _ in range(5))
+    sum_squares(sci, var, dq, object_mask, _BIN, empty, sky, variance, light, area)
+    complete = empty == _BIN**2
     if np.count_nonzero(complete) < _FEWEST * (len(_WIDTHS) + 1) / _DARKEST:
         return math.nan
-    variance = _binned(np.where(empty, var, 0))
     complete &= variance < _NOISY * float(np.median(variance[complete]))
-    values = np.where(complete, _binned(np.where(empty, sci, 0)) / _BIN**2, 0)
-    weights = 1.0 / np.sqrt(np.maximum(variance, 1e-12))
-    # The level is not the sources': what they have above it is spread.
-    light = _spread(_binned(np.where(sources & good, sci, 0)), seeing)
-    area = _spread(_binned(sources & good), seeing)
+    values = np.where(complete, sky / np.float32(_BIN**2), np.float32(0))
+    squares = _Squares(
+        values.ravel(),
+        np.asarray(1.0 / np.sqrt(np.maximum(variance, np.float32(1e-12))), np.float32).ravel(),
+        # The level is not the sources': what they have above it is spread.
+        _spread(light, seeing),
+        _spread(area, seeing),
+    )
+    width = seeing / _BIN / FWHM_PER_SIGMA
+    share = gaussian_filter(complete.astype(np.float32), width)
     level = float(np.median(values[complete]))
     chosen = complete
     for _ in range(_ITERATIONS):
-        above = light[:, chosen] - np.float32(level) * area[:, chosen]
-        factors, rest = _fit(above, values[chosen] - level, weights[chosen])
+        expected, rest = squares.fit(level, chosen.ravel())
         level += rest
-        expected = np.tensordot(factors, light - np.float32(level) * area, 1)
-        seen = complete & ~_faint(values - level - expected, complete, seeing)
+        expected = expected.reshape(shape)
+        seen = complete & ~_faint(values - np.float32(level) - expected, complete, share, width)
         chosen = seen & (expected <= np.quantile(expected[seen], _DARKEST))
     return level
 
 
-def _faint(left: NDArray[np.float64], known: NDArray[np.bool_], seeing: float) -> NDArray[np.bool_]:
-    """Return squares near sources that are fainter than those of the mask, by a filter of the stars' width."""
-    from scipy.ndimage import binary_dilation, gaussian_filter
-
-    width = seeing / _BIN / FWHM_PER_SIGMA
-    share = gaussian_filter(known.astype(np.float32), width)
-    smooth = gaussian_filter(np.where(known, left, 0).astype(np.float32), width) / np.maximum(share, 0.1)
-    inside = smooth[known & (share > 0.5)]
-    middle = float(np.median(inside))
-    # That of the lower half: sources are in the upper one.
-    noise = middle - float(np.percentile(inside, 15.87))
-    return np.asarray(binary_dilation(smooth > middle + _FAINT * noise, iterations=max(1, round(2 * width))))
-
-
-def _fit(
-    light: NDArray[np.float32], values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the factors of the Gaussians and the constant that fit the values best.
+def _faint(
+    left: NDArray[np.float32], known: NDArray[np.bool_], share: NDArray[np.float32], width: float
+) -> NDArray[np.bool_]:
+    """Return squares near sources that are fainter than those of the mask, by a filter of the stars' width.
 
     Parameters
     ----------
-    light
-        Light of the sources, spread by each Gaussian, (Gaussians, squares).
-    values, weights
-        The values to fit and their square roots of the weights, (squares,).
+    left
+        What is left of the squares after the fit, (rows, columns).
+    known, share
+        The squares that are complete, and their share in the filter.
+    width
+        Sigma of the filter, squares.
     """
-    from scipy.optimize import nnls  # late: only stacks need it
+    from scipy.ndimage import binary_dilation, gaussian_filter
 
-    # The constant may have either sign: that of two factors, of which none is negative.
-    signs = np.zeros((len(light) + 1, len(light) + 2))
-    np.fill_diagonal(signs, 1.0)
-    signs[-1, -1] = -1.0
-    kept = np.ones(len(values), bool)
-    found = np.zeros(len(light) + 1)
-    pieces = [slice(first, first + _PIECE) for first in range(0, len(values), _PIECE)]
-    for _ in range(3):
-        normal, moments = np.zeros((len(found), len(found))), np.zeros(len(found))
-        for piece in pieces:
-            some = kept[piece]
-            a = _design(light[:, piece][:, some]) * weights[piece][some]
-            normal += a @ a.T
-            moments += a @ (values[piece][some] * weights[piece][some])
-        normal, moments = signs.T @ normal @ signs, moments @ signs
-        size = np.maximum(np.sqrt(np.diagonal(normal)), 1e-12)
-        found = signs @ (nnls(normal / size / size[:, None], moments / size)[0] / size)
-        left = np.concatenate([(values[p] - found @ _design(light[:, p])) * weights[p] for p in pieces])
-        kept = np.abs(left) <= _CLIP * _MAD_TO_SIGMA * float(np.median(np.abs(left[kept])))
-    return found[:-1], float(found[-1])
+    smooth = gaussian_filter(np.where(known, left, np.float32(0)), width) / np.maximum(share, np.float32(0.1))
+    # The noise is that of the lower half: sources are in the upper one.
+    low, middle = np.percentile(smooth[known & (share > 0.5)], (15.87, 50.0))
+    return np.asarray(
+        binary_dilation(smooth > middle + _FAINT * (middle - low), iterations=max(1, round(2 * width)))
+    )
 
 
-def _design(light: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the light by each Gaussian and the constant, (Gaussians + 1, squares)."""
-    return np.vstack([light.astype(np.float64), np.ones(light.shape[1])])
+@dataclass(frozen=True)
+class _Squares:
+    """Squares of pixels.
 
+    Attributes
+    ----------
+    values, weights
+        The values to fit and the square roots of their weights, float32 (squares,).
+    light, area
+        Light and area of the sources, spread by each Gaussian, float32 (Gaussians, squares).
+    """
 
-def _binned(plane: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the sums of squares of pixels."""
-    ny, nx = (n // _BIN for n in plane.shape)
-    cut = plane[: ny * _BIN, : nx * _BIN].astype(np.float32)
-    return np.asarray(cut.reshape(ny, _BIN, nx, _BIN).sum(axis=(1, 3)))
+    values: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    light: NDArray[np.float32]
+    area: NDArray[np.float32]
+
+    def fit(self, level: float, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
+        """Fit the light of the sources above a level, and a constant, to the chosen squares.
+
+        Returns
+        -------
+        expected
+            Light of the sources at every square, by the new level, (squares,).
+        rest
+            The constant: what the new level is above the old one.
+        """
+        from scipy.optimize import nnls  # late: only stacks need it
+
+        terms = len(self.light)
+        # The constant may have either sign: that of two factors, of which none is negative.
+        signs = np.zeros((terms + 1, terms + 2))
+        np.fill_diagonal(signs, 1.0)
+        signs[-1, -1] = -1.0
+        normal, moments = np.empty((terms + 1, terms + 1)), np.empty(terms + 1)
+        expected = np.empty(self.values.shape, np.float32)
+        kept = chosen
+        for _ in range(_ROUNDS):
+            normal_equations(self.light, self.area, level, self.values, self.weights, kept, normal, moments)
+            of_signs, by_signs = signs.T @ normal @ signs, moments @ signs
+            size = np.maximum(np.sqrt(np.diagonal(of_signs)), 1e-12)
+            found = signs @ (nnls(of_signs / size / size[:, None], by_signs / size)[0] / size)
+            light_of_sources(self.light, self.area, level, found[:-1], expected)
+            left = np.abs((self.values - np.float32(level + found[-1]) - expected) * self.weights)
+            usual = float(np.median(left[kept][:: max(1, np.count_nonzero(kept) // _SAMPLE)]))
+            kept = chosen & (left <= _CLIP * _MAD_TO_SIGMA * usual)
+        rest = float(found[-1])
+        light_of_sources(self.light, self.area, level + rest, found[:-1], expected)
+        return expected, rest
 
 
 def _spread(plane: NDArray[np.float32], seeing: float) -> NDArray[np.float32]:
-    """Return a plane, spread by each of the Gaussians: (Gaussians, rows, columns)."""
+    """Return a plane, spread by each of the Gaussians: (Gaussians, squares)."""
     from scipy.ndimage import gaussian_filter
 
-    return np.stack([gaussian_filter(plane, w * seeing / _BIN, mode="constant") for w in _WIDTHS])
+    return np.stack([gaussian_filter(plane, w * seeing / _BIN, mode="constant").ravel() for w in _WIDTHS])

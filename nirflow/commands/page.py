@@ -35,15 +35,16 @@ def report(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
-    """Write the page of a night, and the index of nights: static files that a browser opens.
+    """Write the page of a night, the index of nights, and the trends: static files that a browser opens.
 
-    The page shows the plan and its outcome, products with pictures and figures, thumbnails of the raw frames,
-    the choice of calibrations with reasons, and what was left out.
+    The page shows what is good and what is not, by requested conditions and the last thirty nights; the stacks; and
+    behind a second tab the plan and its outcome, calibrations with reasons, and raw frames. The trends (trends.html)
+    show darks, masks, flats and stacks of the last three years.
     """
     wanted = _night(night)
     from calib_store.store import Store
     from deployments.settings.all_settings import Settings
-    from flows.page.write import write_index, write_night_page
+    from flows.page.write import write_index, write_night_page, write_trends
 
     settings = Settings()
     folder = (out or settings.nights).expanduser().resolve()
@@ -51,8 +52,9 @@ def report(
         when = wanted or _last(store)
         page = write_night_page(store, when, folder)
         index = write_index(store, folder)
+        trends = write_trends(store, folder)
     if json:
-        print_json({"night": when, "page": page, "index": index})
+        print_json({"night": when, "page": page, "index": index, "trends": trends})
     else:
         print_lines(page)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from imaging.kinds import CALIBRATION_KINDS, TARGETS, in_a_sentence
+from imaging.kinds import CALIBRATION_KINDS, REQUIRED_KINDS, TARGETS, in_a_sentence
 from nirflow.console.output import print_lines
 from nirflow.console.tables import print_json
 from nirflow.exits import Exit, UsageError
@@ -182,8 +182,8 @@ def reduce(
         list[str] | None,
         typer.Option(
             "--allow-missing",
-            parser=_one_of(CALIBRATION_KINDS),
-            metavar="|".join(CALIBRATION_KINDS),
+            parser=_one_of(REQUIRED_KINDS),
+            metavar="|".join(REQUIRED_KINDS),
             rich_help_panel=_CALIBRATIONS,
             help="Continue without it, and mark the product. Repeatable.",
         ),

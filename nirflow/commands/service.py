@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +18,9 @@ from nirflow.exits import Exit
 
 if TYPE_CHECKING:
     from deployments.prefect_api.rest import Rest
-    from deployments.settings.all_settings import Settings
-    from deployments.supervisor.service import PartState, ServiceState
+    from deployments.settings.all_settings import Described, Settings
+    from deployments.status.overview import Overview
+    from deployments.status.supervisor_state import PartState, ServiceState
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Data = Annotated[
@@ -30,8 +32,15 @@ Data = Annotated[
 def up(
     watch: Annotated[
         list[Path] | None,
-        typer.Option("--watch", metavar="DIR", help="Folder in which raw frames arrive. Repeatable."),
+        typer.Option(
+            "--watch",
+            metavar="DIR",
+            help="Folder in which raw frames arrive; remembered for the next up. Repeatable.",
+        ),
     ] = None,
+    no_watch: Annotated[
+        bool, typer.Option("--no-watch", help="Watch no folder, and forget those of an earlier --watch.")
+    ] = False,
     data: Data = None,
     bind: Annotated[
         str | None,
@@ -51,26 +60,31 @@ def up(
 ) -> None:
     """Start everything: databases, Prefect server and UI, worker, schedules, and the watcher of new frames.
 
-    Parts that are already running are left as they are. nirflow up --watch /data/raw
+    Parts that are already running are left as they are; if they run with other options than those asked for, nothing
+    changes and the exit code is 1. nirflow up --watch /data/raw
     """
     from deployments.prefect_server.server import check_password
 
-    settings = _settings(watch, data, bind)
+    if watch and no_watch:
+        raise typer.BadParameter("--watch and --no-watch exclude each other.")
+    settings = _settings(watch, data, bind, no_watch)
     check_password(settings.server)
     if foreground:
-        raise typer.Exit(_stay(settings))
+        raise typer.Exit(_stay(settings, bool(watch), no_watch))
     from deployments.supervisor.service import start
 
     began = time.monotonic()
     with console(stderr=True).status("Starting: databases, Prefect server, worker ..."):
         state, started = start(settings)
     seconds = time.monotonic() - began
+    if started:
+        _keep_watched(settings, bool(watch), no_watch)
+    else:
+        _refuse_other(state, settings, asked=bool(watch) or no_watch)
     if json:
         print_json({**state.model_dump(mode="json"), "started": started, "seconds": round(seconds, 1)})
         return
     print_lines(f"Up after {seconds:.0f} s." if started else f"Already up (process {state.pid}).")
-    if not started and (asked := _differs(state, settings)):
-        print_lines(f"It was started with {asked}. To change that: nirflow down, then up again.")
     print_lines(f"UI:      {state.ui_url}")
     print_lines(f"Log in:  {_login(data)} prints a link")
     if (port := urlsplit(state.api_url).port) != settings.server.port and started:
@@ -100,21 +114,25 @@ def down(data: Data = None) -> None:
 
 
 def status(data: Data = None, json: Json = False) -> None:
-    """Show the state of each part and the runs in progress. Exit code 3 if nirflow is not up, 4 if a part is
-    down.
+    """Show the state of each part, what arrives, runs and waits, and for what, files in quarantine, what is switched
+    off, and free disk. What cannot be asked is stated. Exit code 3 if nirflow is not up, 4 if a part is down.
     """
-    from deployments.supervisor.service import read_state
+    from deployments.status.supervisor_state import read_state
 
     settings = _settings(None, data, None)
     state = read_state(settings)
     alive = state is not None and state.alive
-    runs, why = _runs(settings, state) if state is not None and alive else ([], "")
+    found = _overview(settings, state) if state is not None else None
     if json:
-        print_json({"up": alive, "runs": runs, **(state.model_dump(mode="json") if state else {})})
-    elif state is None or not alive:
-        print_lines("nirflow is not up. Start it: nirflow up --watch DIR")
+        known = found.model_dump(mode="json") if found is not None else {}
+        print_json({"up": alive, **known, **(state.model_dump(mode="json") if state else {})})
     else:
-        _print_status(state, runs, why, _login(data))
+        if state is None or not alive:
+            print_lines("nirflow is not up. Start it: nirflow up --watch DIR")
+        else:
+            _print_parts(state, _login(data))
+        if state is not None and found is not None:
+            _print_overview(state, found, settings)
     if state is None or not alive:
         raise typer.Exit(Exit.NOTHING)
     if not state.ready or not all(part.alive for part in state.parts):
@@ -130,7 +148,7 @@ def settings(json: Json = False) -> None:
     from calib_store.model.settings import settings_file
     from deployments.settings.all_settings import Settings, describe
 
-    listed = list(describe(Settings()))
+    listed = [_remembered(one) for one in describe(Settings())]
     if json:
         print_json(
             {one.name: {"value": _plain(one.value), "source": one.source, "variable": one.variable} for one in listed}
@@ -149,16 +167,35 @@ def settings(json: Json = False) -> None:
     print_table(columns, rows)
 
 
-def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> Settings:
+def _remembered(setting: Described) -> Described:
+    """Return a setting as it is used: the folders to watch may be those of an earlier ``nirflow up``."""
+    from deployments.settings.all_settings import Settings
+    from deployments.settings.remembered import file_of, with_remembered
+
+    if setting.name != "watch.folders" or setting.value:
+        return setting
+    known = Settings()
+    used = with_remembered(known).watch.folders
+    return replace(setting, value=used, source=str(file_of(known))) if used else setting
+
+
+def _settings(
+    watch: list[Path] | None, data: Path | None, bind: str | None, no_watch: bool = False
+) -> Settings:
     """Return the settings, overridden by the command line."""
     from calib_store.model.settings import WrongSettingsError
     from deployments.settings.all_settings import Settings
+    from deployments.settings.remembered import with_remembered
     from nirflow.request import require_text
 
     if data is not None:
         os.environ["NIRFLOW_DATA_DIR"] = str(data.expanduser().resolve())
     known = Settings()
+    if not watch and not no_watch:
+        known = with_remembered(known)
     changes: dict[str, Any] = {}
+    if no_watch:
+        changes["watch"] = known.watch.model_copy(update={"folders": ()})
     if watch:
         require_text(*watch)
         for folder in watch:
@@ -173,18 +210,42 @@ def _settings(watch: list[Path] | None, data: Path | None, bind: str | None) -> 
     return known.model_copy(update=changes)
 
 
-def _stay(settings: Settings) -> int:
+def _keep_watched(settings: Settings, named: bool, no_watch: bool) -> None:
+    """Remember the folders that the command names for the next ``nirflow up``."""
+    from deployments.settings.remembered import forget, remember
+
+    if named:
+        remember(settings, settings.watch.folders)
+    elif no_watch:
+        forget(settings)
+
+
+def _refuse_other(state: ServiceState, settings: Settings, *, asked: bool) -> None:
+    """Raise an error if what is running was started with other options."""
+    from deployments.processes import ProcessError
+
+    other = _differs(state, settings, asked)
+    if other:
+        raise ProcessError(
+            f"nirflow is already up (process {state.pid}), started with {other}; nothing was changed.",
+            remedy="To change that: nirflow down, then up again.",
+        )
+
+
+def _stay(settings: Settings, named: bool, no_watch: bool) -> int:
     import logging
     import sys
 
     from deployments.processes import ProcessError
-    from deployments.supervisor.service import end_left_over, environment_of, read_state
+    from deployments.status.supervisor_state import read_state
+    from deployments.supervisor.service import end_left_over, environment_of
     from deployments.supervisor.supervise import supervise
 
     state = read_state(settings)
     if state is not None and state.alive:
         raise ProcessError(f"nirflow is already up (process {state.pid}).", remedy="Stop it: nirflow down")
     end_left_over(state)
+    _keep_watched(settings, named, no_watch)
     os.environ.update(environment_of(settings))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     return supervise(settings)
@@ -198,9 +259,10 @@ def _option(data: Path | None) -> str:
     return f" --data {data}" if data else ""
 
 
-def _differs(state: ServiceState, settings: Settings) -> str:
+def _differs(state: ServiceState, settings: Settings, asked: bool) -> str:
+    """Describe how the options of what is running differ from the settings; ``asked``: folders, or none, were named."""
     options = []
-    if settings.watch.folders and state.watched != settings.watch.folders:
+    if (asked or settings.watch.folders) and state.watched != settings.watch.folders:
         options.append(f"--watch {' '.join(map(str, state.watched)) or '(nothing)'}")
     if state.host != settings.server.host:
         options.append(f"--bind {state.host}")
@@ -243,36 +305,35 @@ def _rest(settings: Settings, state: ServiceState) -> Rest:
     from deployments.access.password import known
     from deployments.prefect_api.rest import Rest
     from deployments.prefect_server.ports import hold_url
+    from deployments.status.prefect_runs import PATIENCE
 
     if not state.password:  # an earlier nirflow started it
-        return Rest(state.api_url, settings.server.auth_string)
+        return Rest(state.api_url, settings.server.auth_string, PATIENCE)
     hold_url(state.api_url)
-    return Rest(state.api_url, known(settings.data_dir, settings.server))
+    return Rest(state.api_url, known(settings.data_dir, settings.server), PATIENCE)
 
 
 def _logs(state: ServiceState) -> str:
     return str(next((part.log.parent for part in state.parts if part.log is not None), ""))
 
 
-def _runs(settings: Settings, state: ServiceState) -> tuple[list[dict[str, Any]] | None, str]:
-    """Return the runs in progress; None and the reason if the server does not report them."""
-    from deployments.prefect_api.rest import RestError
-    from deployments.prefect_server.ports import PortTakenError
+def _overview(settings: Settings, state: ServiceState) -> Overview:
+    """Return what arrives, waits and runs, whether or not the server can be asked."""
+    from deployments.status.overview import overview
+    from imaging.errors import NirflowError
 
-    if not state.api_url:
-        return None, "The Prefect server has no address yet."
-    try:
-        rest = _rest(settings, state)
-        found = rest.runs(["RUNNING", "PENDING", "PAUSED", "CANCELLING"])
-        found += rest.runs(["SCHEDULED"], due=True)
-    except (RestError, PortTakenError) as error:
-        return None, str(error)
-    return [
-        {"name": run["name"], "state": run["state_name"], "since": run["start_time"]} for run in found
-    ], ""
+    rest, why_not = None, "nirflow is not up."
+    if state.alive:
+        try:
+            if state.api_url:
+                rest = _rest(settings, state)
+            why_not = "The Prefect server has no address yet."
+        except NirflowError as error:
+            why_not = str(error)
+    return overview(settings, rest, why_not=why_not, watched=state.watched)
 
 
-def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: str, login: str) -> None:
+def _print_parts(state: ServiceState, login: str) -> None:
     since = datetime.fromtimestamp(state.started).astimezone()
     condition = "up" if state.ready else "starting"
     print_lines(
@@ -285,12 +346,13 @@ def _print_status(state: ServiceState, runs: list[dict[str, Any]] | None, why: s
         Column("", fold=True),
     ]  # fmt: skip
     print_table(columns, [_part_row(part) for part in state.parts])
-    for run in runs or ():
-        print_lines(f"{run['state']}: {run['name']}")
-    if runs is None:
-        print_lines(f"The runs in progress are not known. {why}")
-    elif not runs:
-        print_lines("No run is in progress.")
+
+
+def _print_overview(state: ServiceState, found: Overview, settings: Settings) -> None:
+    from deployments.status.wording import lines, restarts
+
+    for line in (*restarts(state), *lines(found, str(settings.data_dir.expanduser()))):
+        print_lines(f"{line.topic}: {line.text}")
 
 
 def _part_row(part: PartState) -> list[object]:

@@ -93,13 +93,17 @@ def cell(value: object) -> str:
             return printable(str(value))
 
 
-def print_json(value: Any) -> None:
-    """Print ``value`` as JSON on standard output: models, dates, paths and sets included.
+def print_json(value: Any, *, one_line: bool = False) -> None:
+    """Print ``value`` as JSON on standard output: models, dates, paths and sets included; at once if on one line.
 
     The values are exact, including unprintable characters, which are written with JSON's own escapes.
     """
-    text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, default=_plain, indent=None if one_line else 2, ensure_ascii=False, allow_nan=False
+    )
     sys.stdout.write(printable_json(text) + "\n")
+    if one_line:
+        sys.stdout.flush()
 
 
 def _plain(value: object) -> object:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.astrometry.first_guess import Pointing
 from imaging.astrometry.world_coordinates import (
     AstrometryParameters,
     CatalogueStars,
     WorldCoordinates,
     fit_world_coordinates,
 )
+from imaging.frames.facts import FrameFacts
+from imaging.frames.pointing import mean_position
+from imaging.frames.pointing import pointing as pointing_of_frame
 from imaging.header import Header
 from imaging.pixels.wcs import DISTORTION, WCS_KEYWORDS, celestial_cards
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
@@ -54,6 +58,7 @@ def fit_stack(
     shape: tuple[int, ...],
     stars: FieldCatalogue,
     parameters: AstrometryParameters,
+    pointing: Pointing | None = None,
 ) -> StackCoordinates:
     """Fit the world coordinates of a stack to the catalogue of its field, if there is one and it matches.
 
@@ -71,25 +76,43 @@ def fit_stack(
         The reference stars of its field.
     parameters
         Ranges and limits.
+    pointing
+        Where the camera pointed, for headers without world coordinates.
     """
     telescope = TELESCOPE if celestial_cards(header) else None
     if stars.catalogue is None:
         return StackCoordinates(header, {"wcs_from": telescope})
     known = catalogue_stars(stars.catalogue)
-    found = fit_world_coordinates(sources.catalogue, known, header, (shape[0], shape[1]), parameters)
+    found = fit_world_coordinates(
+        sources.catalogue, known, header, (shape[0], shape[1]), parameters, pointing
+    )
     if isinstance(found, str):
         kept = "the telescope's are kept" if telescope else "the stack has none"
         note = f"no world coordinates from the catalogue {known.name}, {kept}: {found}"
         return StackCoordinates(header, {"wcs_from": telescope}, (note,))
-    logger.info(
-        "%s: world coordinates from %d stars of %s, residual %.0f mas, expected error %.1f mas; the telescope's were "
-        "off by %.1f arcsec and %.3f deg",
-        label, found.n, found.catalogue, found.rms, found.error, found.offset, found.rotation,
-    )  # fmt: skip
+    if telescope is None:
+        logger.info(
+            "%s: world coordinates from %d stars of %s and the pointing, as the headers have none: residual %.0f mas, "
+            "expected error %.1f mas; the pointing was off by %.1f arcsec",
+            label, found.n, found.catalogue, found.rms, found.error, found.offset,
+        )  # fmt: skip
+    else:
+        logger.info(
+            "%s: world coordinates from %d stars of %s, residual %.0f mas, expected error %.1f mas; the "
+            "telescope's were off by %.1f arcsec and %.3f deg",
+            label, found.n, found.catalogue, found.rms, found.error, found.offset, found.rotation,
+        )  # fmt: skip
     others = (
         c for c in header.cards if not (WCS_KEYWORDS.fullmatch(c.keyword) or DISTORTION.fullmatch(c.keyword))
     )
-    return StackCoordinates(Header([*others, *found.header.cards]), figures(found))
+    rotation = {} if telescope else {"pointing_rotation": None}
+    return StackCoordinates(Header([*others, *found.header.cards]), figures(found) | rotation)
+
+
+def pointing_of(frames: Sequence[FrameFacts]) -> Pointing | None:
+    """Return where the frames of a stack pointed, on average, and their scale; None without a position."""
+    centre = mean_position([pointing_of_frame(frame) for frame in frames])
+    return Pointing(centre, frames[0].readout.pixel_scale) if centre is not None else None
 
 
 def figures(found: WorldCoordinates) -> dict[str, Any]:

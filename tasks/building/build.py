@@ -26,6 +26,7 @@ from calib_store.private import private_folder
 from calib_store.store import Store
 from calib_store.tables.products import NewProduct
 from imaging.figures import Metric
+from imaging.frames.facts import FrameFacts
 from imaging.io.raw_file import RawFile, open_raw
 from imaging.pixels.image import BadPixelMask, Image
 from imaging.products.header_cards import Cards, Record
@@ -69,6 +70,8 @@ class Built:
         Names of the frames that were used as sky for those, combined or not.
     doubts
         The warnings for which a user has to judge the product; it is not certified automatically.
+    facts
+        Facts that describe its pixels; None for those of the first frame that was combined.
     """
 
     image: Image | BadPixelMask
@@ -83,6 +86,7 @@ class Built:
     combined: tuple[str, ...] | None = None
     skies: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    facts: FrameFacts | None = None
 
     def made_from(self, recipe: Recipe) -> list[Ingredient]:
         """Return the ingredients that the product is made from: the combined frames, then those used only as
@@ -92,11 +96,11 @@ class Built:
         """
         if self.combined is None:
             return list(recipe.ingredients)
-        combined = [i for i in recipe.ingredients if i.frame.name in self.combined]
+        combined = [i for i in recipe.ingredients if i.name in self.combined]
         skies = [
             Ingredient("sky", i.frame)
             for i in recipe.ingredients
-            if i.frame.name in self.skies and i.frame.name not in self.combined
+            if i.name in self.skies and i.name not in self.combined
         ]
         return [*combined, *skies]
 
@@ -138,6 +142,17 @@ def find_or_build(
     return Completed(name="Reused", data=ref) if ref.reused else ref
 
 
+def find_reused(recipe: Recipe, name: str, workspace: Workspace) -> State[ProductRef] | None:
+    """Return the product of ``recipe`` if the store has it, as a step of that name in a state named Reused; or None."""
+    product = existing(recipe, workspace)
+    if product is None:
+        return None
+    with step(name, recipe.label, workspace) as current:
+        current.reused = True
+        ref = placed(product, recipe, workspace, reused=True)
+    return Completed(name="Reused", data=ref.model_copy(update={"seconds": current.seconds}))
+
+
 @contextmanager
 def open_frames(workspace: Workspace, *sets: FrameSet | None) -> Iterator[list[list[RawFile]]]:
     """Open the raw frames of some sets, each file once; None counts as an empty set."""
@@ -175,7 +190,7 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         from imaging.products.preview import preview_product  # pillow is slow to import
 
         with timed("preview", recipe.label), ProductFile(own) as file:
-            preview_product(preview, file, title=output.stem)
+            preview_product(preview, file)
     left_out = [LeftOut.model_validate(one) for one in product.metrics.get(_LEFT_OUT, [])]
     unused = product.metrics.get(_UNUSED, ())
     return ProductRef(
@@ -187,7 +202,7 @@ def placed(product: Product, recipe: Recipe, workspace: Workspace, *, reused: bo
         output=output,
         preview=preview,
         label=recipe.label,
-        inputs=tuple(i.frame.name for i in recipe.ingredients if i.frame.sha256 not in unused),
+        inputs=tuple(i.name for i in recipe.ingredients if i.frame.sha256 not in unused),
         calibrations=tuple(p.name for p in recipe.calibrations.present),
         metrics={
             k: v
@@ -207,15 +222,16 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         built = build()
         made_from = built.made_from(recipe)
         md5_of = dict(zip((i.frame.sha256 for i in recipe.ingredients), md5_sums(), strict=True))
-    combined = [i.frame.facts for i in made_from if i.frame.name in (built.combined or (i.frame.name,))]
-    span = min(f.started for f in combined), max(f.ended for f in combined)
+    combined = [i for i in made_from if i.name in (built.combined or (i.name,))]
+    span = min(i.span[0] for i in combined), max(i.span[1] for i in combined)
+    facts = built.facts or combined[0].frame.facts
     warnings = (*_missing(recipe.calibrations), *rejected_meanwhile(recipe, workspace), *built.warnings)
     applied: dict[str, str] = {p.kind: p.name for p in recipe.calibrations.present}
     keys: dict[str, str] = {p.kind: p.recipe_key for p in recipe.calibrations.present}
     record = Record(
         kind=recipe.kind,
-        facts=combined[0],
-        inputs=built.combined or tuple(i.frame.name for i in recipe.ingredients),
+        facts=facts,
+        inputs=built.combined or tuple(i.name for i in recipe.ingredients),
         stamp=datetime.now(UTC),
         version=version("nirflow"),
         key=recipe.key,
@@ -232,7 +248,9 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
     taken = {i.frame.sha256 for i in made_from}
     reported: dict[str, Any] = {
         _UNUSED: [sha256 for sha256 in md5_of if sha256 not in taken],
-        _GIVEN_AS: {i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from},
+        _GIVEN_AS: {
+            i.frame.sha256: i.role for i in recipe.ingredients if i not in made_from and i.product is None
+        },
         _EXPOSED: packed_exposures(recipe.exposed_before) if recipe.exposed_before else {},
         _WARNINGS: list(warnings),
         _LEFT_OUT: [one.model_dump() for one in built.left_out],
@@ -251,7 +269,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
         new = NewProduct(
             kind=recipe.kind,
             name=name,
-            facts=combined[0],
+            facts=facts,
             span=span,
             inputs=_inputs(recipe, made_from),
             parameters=recipe.values,
@@ -268,7 +286,7 @@ def _make(recipe: Recipe, build: Callable[[], Built], workspace: Workspace, stor
 
 
 def _inputs(recipe: Recipe, made_from: Sequence[Ingredient]) -> list[InputRef]:
-    return [*(InputRef(i.role, i.frame.sha256) for i in made_from), *recipe.made_with]
+    return [*(i.ref for i in made_from), *recipe.made_with]
 
 
 def _missing(calibrations: Calibrations) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from calib_store.curation.supersets import made_of_more
 from calib_store.model.records import Product
-from imaging.kinds import STACK
+from imaging.kinds import KINDS
 from tasks.support.references import ProductRef
 from tasks.support.workspace import Workspace
 
@@ -21,10 +21,14 @@ def complete_set(recipe: Recipe, workspace: Workspace) -> Product | None:
     """Return a product made in the same way as ``recipe``, from its frames and more.
 
     None of these was left out by the checks of this run, which may differ from those of the run that made it.
-    Return None for an image, for a recipe with calibrations that a user named or did without, and for a store
+    Return None for an image or mosaic, for a recipe with calibrations that a user named or did without, and for a store
     seen as of a moment: then the same recipe always gives the same product.
     """
-    if recipe.kind == STACK.name or recipe.calibrations.user_decisions() or workspace.as_of is not None:
+    if (
+        not KINDS[recipe.kind].is_calibration
+        or recipe.calibrations.user_decisions()
+        or workspace.as_of is not None
+    ):
         return None
     store = workspace.store()
     found = made_of_more(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from calib_store.model.records import Product, Tier
 from calib_store.store import Store
+from imaging.kinds import CALIBRATION_KINDS
 from imaging.products.placing import PlacedProduct, place_product
 from tasks.support.workspace import Workspace
 
@@ -14,7 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> PlacedProduct:
-    """Copy a product's file to the output folder, under its plain name if it is entitled to it.
+    """Copy a product's file to the output folder, or link a calibration, under its plain name if it is entitled to it.
+
+    Stacks are copied, because observers edit them; calibrations are the same in every folder, and read only.
 
     Parameters
     ----------
@@ -35,6 +38,7 @@ def place(product: Product, file: Path, folder: Path, workspace: Workspace) -> P
         key=product.recipe_key,
         overwrite=workspace.overwrite,
         yields=lambda key: workspace.as_of is None and _takes_name(product, key, store),
+        link=product.kind in CALIBRATION_KINDS,
     )
     if placed.moved is not None:
         picture = placed.path.with_suffix(".png")

@@ -23,18 +23,19 @@ def provenance(
     workspace: Workspace,
 ) -> list[ProvenanceRow]:
     """Return the raw frames and the products, with their md5 sums as DRAGONS records them."""
-    rows = [ProvenanceRow(stamped(stamp), i.frame.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
+    rows = [ProvenanceRow(stamped(stamp), i.name, md5_of[i.frame.sha256], "nirflow") for i in made_from]
     local = workspace.store().objects.local
     products = [(p.name, p.sha256) for p in recipe.calibrations.present]
-    products += [(p.name, p.sha256) for p in recipe.named]
+    products += [(p.name, p.sha256) for p in (*recipe.named, *recipe.standards)]
     return rows + [ProvenanceRow(stamped(stamp), name, _md5(local(sha)), "nirflow") for name, sha in products]
 
 
 def lineage(recipe: Recipe, made_from: Sequence[Ingredient], store: Store) -> list[LineageRow]:
     """Return every ancestor: the frames, the products and all of their inputs."""
     own = product_name(recipe.first.name, recipe.kind)
-    rows = [LineageRow(i.frame.name, i.frame.sha256, i.role, own) for i in made_from]
-    for ref in recipe.made_with:
+    rows = [LineageRow(i.name, i.frame.sha256, i.role, own) for i in made_from]
+    combined = [i.ref for i in made_from if i.product is not None]
+    for ref in (*combined, *recipe.made_with):
         product = store.get(str(ref.source))
         rows.append(LineageRow(product.name, product.sha256, ref.role, own))
         edges = store.lineage(product).edges

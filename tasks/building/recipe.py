@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 from calib_store.model.records import InputRef, input_key, recipe_key
-from calib_store.model.values import OWN_STEP, exposure_keys
+from calib_store.model.values import OWN_STEP, STANDARD, exposure_keys
 from imaging.instruments import catalogue
 from imaging.kinds import ProductKind
 from imaging.parameters import StepParameters
-from tasks.support.references import Calibrations, NamedProduct, RawFrame
+from tasks.support.references import Calibrations, InputProduct, NamedProduct, RawFrame
 from tasks.support.workspace import Workspace
 
 #: Names, among a product's parameters, of the contributions of its instrument's table and of the user's own steps.
@@ -20,14 +22,55 @@ INSTRUMENT: Final = "instrument"
 OWN_STEPS: Final = "own_steps"
 #: Name of the catalogue of reference stars among them: its name, identity and meaning, not where it is.
 CATALOGUE: Final = "catalogue"
+#: Name of the standard field that gives a zero point among them.
+STANDARD_FIELD: Final = "standard_field"
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """A raw frame and its role: dark, lamp_on, lamp_off, short_dark, science or sky."""
+    """A raw frame and its role: dark, lamp_on, lamp_off, short_dark, science or sky; or a product that is combined.
+
+    Attributes
+    ----------
+    role
+        What it is used as.
+    frame
+        The frame; for a product its file and the facts of its first frame.
+    product
+        The product; None for a raw frame.
+    """
 
     role: str
     frame: RawFrame
+    product: InputProduct | None = None
+
+    @classmethod
+    def of_product(cls, role: str, product: InputProduct, path: Path) -> Ingredient:
+        """Return a product, whose file is there on this machine, as an ingredient."""
+        frame = RawFrame(path=path, source=path, sha256=product.sha256, facts=product.facts)
+        return cls(role, frame, product)
+
+    @property
+    def name(self) -> str:
+        """Name of the frame or the product."""
+        return self.frame.name if self.product is None else self.product.name
+
+    @property
+    def identity(self) -> str:
+        """What identifies it in a recipe: the sha256 of a frame, the recipe key of a product."""
+        return self.frame.sha256 if self.product is None else self.product.recipe_key
+
+    @property
+    def ref(self) -> InputRef:
+        """The frame or product as the store has it."""
+        return InputRef(self.role, self.frame.sha256 if self.product is None else self.product.uuid)
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """Beginning and end of its exposures."""
+        if self.product is not None:
+            return self.product.span
+        return self.frame.facts.started, self.frame.facts.ended
 
 
 @dataclass(frozen=True)
@@ -56,6 +99,8 @@ class Recipe:
         What identifies the user's own steps, by point; empty without any.
     named
         Products that arguments of these steps name; they are part of what identifies the steps.
+    standards
+        Stacks of standard fields that give it its zero point; what they contribute is among the parameters.
     last_resort
         Why it serves others only if nothing else does, whoever makes it; empty for a usual calibration.
     """
@@ -70,6 +115,7 @@ class Recipe:
     exposed_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
     own_steps: Mapping[str, Any] = field(default_factory=dict)
     named: Sequence[NamedProduct] = ()
+    standards: Sequence[NamedProduct] = ()
     last_resort: str = ""
 
     @property
@@ -81,7 +127,7 @@ class Recipe:
     @cached_property
     def key(self) -> str:
         """The recipe key."""
-        inputs = [input_key(i.role, i.frame.sha256) for i in self.ingredients]
+        inputs = [input_key(i.role, i.identity) for i in self.ingredients]
         inputs += [*self.calibrations.key(), *self.calibrations.user_decisions()]
         inputs += exposure_keys(self.exposed_before)
         return recipe_key(self.kind, inputs, self.values, self.algorithm_version)
@@ -99,19 +145,19 @@ class Recipe:
 
     @property
     def inputs(self) -> list[InputRef]:
-        """The raw frames and products, as the store has them."""
-        frames = [InputRef(i.role, i.frame.sha256) for i in self.ingredients]
-        return [*frames, *self.made_with]
+        """What is combined, and the products that are applied, as the store has them."""
+        return [*(i.ref for i in self.ingredients), *self.made_with]
 
     @property
     def made_with(self) -> list[InputRef]:
         """The products, as the store has them."""
         applied = [InputRef(p.kind, p.uuid) for p in self.calibrations.present]
-        return [*applied, *(InputRef(OWN_STEP, p.uuid) for p in self.named)]
+        named = [InputRef(OWN_STEP, p.uuid) for p in self.named]
+        return [*applied, *named, *(InputRef(STANDARD, p.uuid) for p in self.standards)]
 
     @property
     def first(self) -> RawFrame:
-        """The frame that the product is named after."""
+        """The frame, of its own or of its first product, that the product is named after."""
         return self.ingredients[0].frame
 
 
@@ -137,12 +183,12 @@ def rejected_meanwhile(recipe: Recipe, workspace: Workspace) -> list[str]:
     if workspace.as_of is not None:
         return []
     store = workspace.store()
-    frames = {i.frame.sha256: i.frame.name for i in recipe.ingredients}
+    frames = {i.frame.sha256: i.name for i in recipe.ingredients if i.product is None}
     found = [
         f"{frames[sha256]} was rejected by {change.author} on {change.changed_at:%Y-%m-%d %H:%M}: {change.reason}"
         for sha256, change in store.frames.rejections(frames).items()
     ]
-    for ref in recipe.made_with:
+    for ref in (*(i.ref for i in recipe.ingredients if i.product is not None), *recipe.made_with):
         product = store.get(str(ref.source))
         if product.status == "rejected" and ref.role not in recipe.calibrations.overridden:
             change = store.history(product)[-1]

@@ -11,9 +11,12 @@ import numpy as np
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
 from imaging.header import Header
+from imaging.photometry.calibrate import NOMINAL, KnownZeroPoint, StandardStars
 from imaging.photometry.depth import depth_map, sky_brightness
 from imaging.photometry.magnitude_systems import USUAL_PASSBANDS, conversion, nominal_zero_point
-from imaging.photometry.magnitudes import PhotometryParameters, StandardStars, measure_photometry
+from imaging.photometry.magnitudes import measure_photometry
+from imaging.photometry.photometry_parameters import PhotometryParameters
+from imaging.photometry.standard_fields import zero_point_from_standard
 from imaging.photometry.standards import standards_of
 from imaging.photometry.zero_point import frame_zero_points
 from imaging.pixels.dq import DQ
@@ -23,6 +26,7 @@ from imaging.registration.entries import AlignEntry
 from imaging.sources.detect import Detection
 from imaging.sources.objcat import SourceLight
 from imaging.stack.stack import StackMetrics, StackParameters, StackResult
+from tasks.photometry.standard_field import UsedStandard
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def calibrate_stack(
     entries: Sequence[AlignEntry],
     skies: Mapping[str, Metric],
     catalogue: ReferenceCatalogue | None,
+    standard: UsedStandard | None,
     parameters: PhotometryParameters,
     maps: StackParameters,
 ) -> CalibratedStack:
@@ -80,6 +85,8 @@ def calibrate_stack(
         Sky level of each frame, electrons.
     catalogue
         Reference stars of its field; None without a catalogue.
+    standard
+        Standard field of the night that gives the zero point if these stars do not; None without one.
     parameters, maps
         How it is calibrated; which maps are added.
     """
@@ -87,7 +94,9 @@ def calibrate_stack(
     scale = frame.readout.pixel_scale
     stars, warnings = _standards(catalogue, header, result, frame, parameters)
     exposure = _exposure(metrics, frame, facts)
-    nominal, note = _nominal(frame, exposure, parameters)
+    known, note = _nominal(frame, exposure, parameters)
+    if standard is not None:
+        known = _of_standard(standard, frame, exposure)
     found = measure_photometry(
         result.sci,
         result.var,
@@ -95,7 +104,7 @@ def calibrate_stack(
         sources,
         noise_correlation=metrics.noise_correlation,
         pixel_scale=scale,
-        nominal=nominal,
+        known=known,
         reference=stars,
         parameters=parameters,
     )
@@ -113,7 +122,7 @@ def calibrate_stack(
         for name, level in skies.items()
         if name in frames and level is not None
     ]
-    known = [one for one in brightness if math.isfinite(one)]
+    bright = [one for one in brightness if math.isfinite(one)]
     planes: dict[str, Plane] = {}
     if maps.coverage:
         per_frame, other = metrics.total_exposure / metrics.ncombine, {f.exposure for f in facts.values()}
@@ -131,7 +140,7 @@ def calibrate_stack(
             warnings.append("no map of the depth: the zero point is unknown")
     return CalibratedStack(
         found.light(),
-        found.figures(parameters.system) | {"sky_brightness": float(np.median(known)) if known else None},
+        found.figures(parameters.system) | {"sky_brightness": float(np.median(bright)) if bright else None},
         frames,
         planes,
         (*warnings, *found.notes),
@@ -160,9 +169,21 @@ def _exposure(metrics: StackMetrics, frame: FrameFacts, facts: Mapping[str, Fram
     return math.fsum(weight * facts[name].exposure for name, weight in metrics.weights.items())
 
 
+def _of_standard(standard: UsedStandard, frame: FrameFacts, exposure: float) -> KnownZeroPoint:
+    """Return the zero point that a standard field gives, at the airmass of the reference."""
+    value, error = zero_point_from_standard(
+        standard.measured,
+        standard.night,
+        exposure=exposure,
+        airmass=frame.airmass,
+        extinction=frame.table.extinction(frame.values),
+    )
+    return KnownZeroPoint(value, error, standard.source)
+
+
 def _nominal(
     frame: FrameFacts, exposure: float, parameters: PhotometryParameters
-) -> tuple[float | None, str]:
+) -> tuple[KnownZeroPoint | None, str]:
     """Return the zero point from the table of the instrument, and why it is missing."""
     table = frame.table
     value = table.zero_point(frame.values)
@@ -178,4 +199,4 @@ def _nominal(
     zero_point = nominal_zero_point(
         value, exposure, extinction=table.extinction(frame.values), airmass=frame.airmass
     )
-    return zero_point + offset, ""
+    return KnownZeroPoint(zero_point + offset, table.zero_point_error(frame.values), NOMINAL), ""

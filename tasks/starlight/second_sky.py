@@ -19,6 +19,7 @@ from prefect.states import Completed, State
 
 from imaging.io.planes import Planes, write_planes
 from imaging.pixels.dq import UNUSABLE
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.entries import AlignEntry, Alignment
 from imaging.registration.geometry import Grid
 from imaging.sky.starlight.components import VERSION, find_points, spread_points
@@ -28,12 +29,13 @@ from imaging.sources.detect import detect
 from imaging.stack.zero_level import raise_to_zero
 from tasks import sky as sky_step
 from tasks import stack as stack_step
-from tasks.align import AlignedGroup
+from tasks.align import AlignedGroup, distortion_in
 from tasks.detect import catalogue_of
 from tasks.detrend import Detrending
+from tasks.science.science_set import ScienceSet
 from tasks.sky import SKY_LAYOUT, SkyPass, subtract_portions
 from tasks.sky_group import Outcome, SkyMasks, group_of
-from tasks.stack import ScienceSet, stack_frames, within_limits
+from tasks.stack import stack_frames, within_limits
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import ScratchRef
@@ -74,7 +76,7 @@ def remove_starlight(
     masks, sky, aligned
         The object masks, the first pass of the sky, and the alignment.
     parameters
-        Those for the group (`tasks.stack.for_group`).
+        Those for the group (`tasks.science.science_set.for_group`).
     """
     used = _stacked(sky, aligned, parameters)
     if used is None or not _wanted(group.label, aligned, parameters):
@@ -86,6 +88,7 @@ def remove_starlight(
             *(f.key for f in sky.frames), *(f"{c.name}:{c.key}" for c in catalogues.values()),
             *(e.model_dump_json() for e in alignment.used), f"sky {sky_step.VERSION}",
             f"stack {stack_step.VERSION}", *SKY_LAYOUT,
+            *(() if aligned.distortion is None else (f"distortion:{aligned.distortion.recipe_key}",)),
         ],
         parameters.sky, parameters.detect, parameters.align, parameters.resample, parameters.stack,
     )  # fmt: skip
@@ -101,8 +104,9 @@ def remove_starlight(
         detrending = detrending.after("before_sky", masked)
         with tempfile.TemporaryDirectory(prefix=".starlight-", dir=workspace.scratch) as folder:
             lights = _lights(
-                Path(folder), group.label, alignment, catalogues, sky, masked, parameters, workspace
-            )
+                Path(folder), group.label, alignment, catalogues, sky, masked, parameters, workspace,
+                distortion_in(aligned.distortion, workspace),
+            )  # fmt: skip
             if not lights:
                 return Completed(name="No profile", data=sky)
             made, _ = subtract_portions(key, chosen, masked, detrending, parameters.sky, workspace, lights)
@@ -153,9 +157,10 @@ def _lights(
     masks: Mapping[str, ScratchRef],
     parameters: ReductionParameters,
     workspace: Workspace,
+    distortion: Distortion | None,
 ) -> dict[str, Planes]:
     """Stack the first pass; write the light outside the masks of its frames, and return it by their names."""
-    grid, frames, result = stack_frames(alignment, catalogues, sky, parameters, workspace)
+    grid, frames, result = stack_frames(alignment, catalogues, sky, parameters, workspace, distortion)
     sources = detect(result.sci, result.dq, parameters.detect)
     profile = measure_profile(result.sci, result.dq, sources.catalogue, sources.seeing)
     if profile is None:
@@ -179,7 +184,7 @@ def _lights(
         shape = planes.shape("sci")
         light = light_on_frame(
             spread, _to_grid(grid, entry), (shape[0], shape[1]), 1 / result.metrics.scales[entry.name],
-            planes_of(masks[entry.name]).rows("objmask") if entry.name in masks else None,
+            planes_of(masks[entry.name]).rows("objmask") if entry.name in masks else None, distortion,
         )  # fmt: skip
         lights[entry.name] = Planes(write_planes(folder / entry.name, {LIGHT: light}))
     logger.info(

@@ -22,6 +22,7 @@ from calib_store.model.records import Match
 from imaging.figures import shown
 from imaging.printable import printable
 from imaging.product_figures import figures_of
+from imaging.products.captions import caption_of
 from imaging.registration.entries import Alignment
 from tasks.support.best_effort import best_effort
 from tasks.support.references import ProductRef
@@ -63,6 +64,7 @@ def product_summary(product: ProductRef, pixel_scale: float | None = None) -> st
     lines.append(markdown_table(("figure", "value"), [(one.label, one.quantity) for one in figures]))
     if product.preview is not None and (picture := _picture(product.preview)):
         lines.append(f"![preview]({picture})")
+        lines += [plain(caption.text)] if (caption := caption_of(product.preview)) is not None else []
     return "\n\n".join(lines)
 
 

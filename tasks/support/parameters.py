@@ -21,7 +21,7 @@ from imaging.instruments.instrument import Instrument
 from imaging.kinds import CALIBRATIONS, KINDS, Kind, class_named
 from imaging.own_steps.uses import OwnStepParameters
 from imaging.parameters import StepParameters
-from imaging.photometry.magnitudes import PhotometryParameters
+from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.registration.align import AlignParameters
 from imaging.registration.resample import ResampleParameters

@@ -7,6 +7,7 @@ Prefect UI need. It is frozen and small.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from calib_store.model.records import input_key
 from imaging.figures import Metric
 from imaging.frames.facts import FrameFacts
-from imaging.kinds import PRODUCT_KINDS, CalibrationKind, ProductKind
+from imaging.kinds import PRODUCT_KINDS, REQUIRED_KINDS, CalibrationKind, ProductKind
 from imaging.listed import Gathered, gathered
 
 
@@ -154,6 +155,29 @@ class ProductRef(Reference):
         return f"{self.name} ({self.id[:8]})"
 
 
+class InputProduct(Reference):
+    """A product of the store from which another product is made."""
+
+    id: str
+    kind: ProductKind
+    name: str
+    sha256: str
+    recipe_key: str
+    facts: FrameFacts = Field(description="those of its first frame")
+    span: tuple[datetime, datetime] = Field(description="beginning and end of its frames' exposures")
+    nights: tuple[date, ...] = Field(description="first and last night of its frames")
+
+    @property
+    def uuid(self) -> UUID:
+        """The id as the store has it."""
+        return UUID(self.id)
+
+    @property
+    def name_and_id(self) -> str:
+        """Name and first digits of the id, for display: several products may share a name."""
+        return f"{self.name} ({self.id[:8]})"
+
+
 class NamedProduct(Reference):
     """A product of the store that an argument of a user's own step names."""
 
@@ -194,6 +218,13 @@ class Calibrations(Reference):
     def of(self, kind: CalibrationKind) -> ProductRef | None:
         """Return the calibration of a kind, or None."""
         return next((ref for ref in self.present if ref.kind == kind), None)
+
+    @property
+    def required(self) -> Calibrations:
+        """Those without which something is missing; detrending applies these only."""
+        kept = tuple(ref for ref in self.present if ref.kind in REQUIRED_KINDS)
+        named = tuple(kind for kind in self.overridden if kind in REQUIRED_KINDS)
+        return self.model_copy(update={"present": kept, "overridden": named})
 
     def key(self) -> list[str]:
         """Return the part of a step's key that comes from its calibrations."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from calib_store.model.records import recipe_key
-from imaging.io.planes import Planes, open_if_intact, released, touch, write_planes
+from imaging.io.planes import Planes, open_if_intact, release, released, touch, write_planes
 from imaging.parameters import StepParameters
 from tasks.support.references import RawFrame, ScratchRef
 from tasks.support.workspace import Workspace
@@ -51,6 +51,13 @@ def meta(key: str, metrics: BaseModel | Mapping[str, object]) -> dict[str, objec
 def planes_of(ref: ScratchRef) -> Planes:
     """Open the planes that a reference names."""
     return Planes(ref.folder)
+
+
+def release_if_scarce(frames: Iterable[ScratchRef], workspace: Workspace) -> None:
+    """Remove planes that no later step of the run needs, if the scratch is scarce; their figures stay."""
+    if workspace.scarce_scratch:
+        for frame in frames:
+            release(frame.folder)
 
 
 def write_changed_planes(

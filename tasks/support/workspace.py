@@ -37,6 +37,9 @@ class Workspace(BaseModel):
     threads: int = Field(default_factory=thread_count, ge=1, description="threads that compute at a time")
     memory: int = Field(default=DEFAULT_MEMORY, ge=2**20, description="bytes for all bands being processed")
     scratch_limit: int = Field(default=DEFAULT_SCRATCH_LIMIT, ge=0, description="bytes of scratch to keep")
+    scarce_scratch: bool = Field(
+        default=False, description="the planes of each group are removed as soon as no later step needs them"
+    )
     overwrite: bool = Field(default=False, description="replace files of other content in the output folder")
     previews: bool = Field(default=True, description="write a PNG next to each product")
     as_of: datetime | None = Field(

@@ -255,7 +255,7 @@ def _nothing_gets_worse(store: Store, file: Path, actions: Any, noisy: Any, leak
     history.watch.settled()
 
 
-@settings(PROFILE, max_examples=20)
+@settings(PROFILE, max_examples=8)
 @given(ACTIONS, FEW, FEW)
 def test_nothing_gets_worse(store: Store, file: Path, actions: Any, noisy: Any, leaky: Any) -> None:
     _nothing_gets_worse(store, file, actions, noisy, leaky)
@@ -277,7 +277,7 @@ def _ends_alike(store: Store, file: Path, actions: Any, noisy: Any, leaky: Any, 
     converge(history, seed, fresh)
 
 
-@settings(PROFILE, max_examples=4)
+@settings(PROFILE, max_examples=2)
 @given(ACTIONS, FEW, FEW, NUMBER)
 def test_a_history_ends_like_a_store_that_saw_the_final_state_at_once(
     store: Store, file: Path, actions: Any, noisy: Any, leaky: Any, seed: int

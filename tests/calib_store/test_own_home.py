@@ -65,7 +65,7 @@ def test_all_packages_are_imported_without_a_home(tmp_path: Path) -> None:
     """Whatever the account: the variables of root in a container with an arbitrary user id."""
     program = (
         "import pwd\ndef unknown(uid): raise KeyError(uid)\npwd.getpwuid = unknown\n"
-        "import flows.night, flows.page.plots, deployments.supervisor.worker, nirflow.cli\n"
+        "import flows.night, flows.page.charts, deployments.supervisor.worker, nirflow.cli\n"
         "import os; print(os.environ['HOME'])"
     )
     environment = {

@@ -121,7 +121,7 @@ def test_a_frame_comes_with_the_products_that_it_would_get_and_why(
     store.frames.ingest([raw])
     found = reader.frame(raw.sha256)
     assert found is not None
-    assert [match.kind for match in found.matches] == ["dark", "bpm", "flat"]
+    assert [match.kind for match in found.matches] == ["dark", "bpm", "flat", "distortion"]
     assert found.matches[0].product == dark
     reasons = {candidate.product.id: candidate for candidate in found.matches[0].candidates}
     assert reasons[dark.id].taken

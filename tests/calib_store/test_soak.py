@@ -20,7 +20,7 @@ from calib_store.model.settings import StoreSettings
 from calib_store.store import Store
 
 #: Number of kills, and the seed of their times.
-SHORT, LONG = 20, 150
+SHORT, LONG = 8, 150
 SEED = 20131121
 
 

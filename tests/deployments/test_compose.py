@@ -31,7 +31,7 @@ from deployments.settings.all_settings import Settings
 VARIABLES = {"NIRFLOW_RAW_DIR": "/data/raw"}
 COMPOSE = compose(VARIABLES)
 SERVICES: dict[str, Any] = COMPOSE["services"]
-STAYING = {"postgres", "server", "worker", "watcher"}
+STAYING = {"postgres", "server", "worker", "watcher", "judge"}
 PINNED = re.compile(r"[a-z]+:\d+\.\d+(\.\d+)?(-[a-z]+)*")
 #: The account in PostgreSQL's image.
 POSTGRES = "999"
@@ -58,7 +58,7 @@ def volumes_of(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     found = {}
     for one in service.get("volumes", []):
         if isinstance(one, str):
-            source, target = one.split(":")
+            source, _, target = one.rpartition(":")
             found[target] = (source, True)
         else:
             found[one["target"]] = (one["source"], not one.get("read_only", False))
@@ -125,26 +125,67 @@ def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
     ]["ports"] == ["10.0.0.5:80:4210"]
 
 
-def test_only_the_server_is_on_an_external_network() -> None:
-    assert COMPOSE["networks"]["inside"] == {"internal": True}
-    leading_out = {name for name, s in SERVICES.items() if s["networks"] != ["inside"]}
-    assert leading_out == {"server"}
-    assert set(SERVICES["server"]["networks"]) == {"inside", "edge"} == set(COMPOSE["networks"])
+def test_only_the_server_reaches_the_world_and_others_an_object_store_on_demand() -> None:
+    assert COMPOSE["networks"] == {
+        "inside": {"internal": True},
+        "storage": {"internal": "true"},
+        "edge": None,
+    }
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    with_files = {"inside", "storage"}
+    assert networks == {
+        "postgres": {"inside"}, "server": {"inside", "edge"}, "init": with_files, "backup": with_files,
+        "register": with_files, "worker": with_files, "watcher": with_files, "judge": with_files,
+    }  # fmt: skip
+    opened = compose(VARIABLES | {"NIRFLOW_STORAGE_CLOSED": "false", "NIRFLOW_OBJECTS_URL": "s3://b/p"})
+    assert opened["networks"]["storage"] == {"internal": "false"}
+    for name in with_storage():
+        environment = opened["services"][name]["environment"]
+        assert environment["NIRFLOW_OBJECTS_URL"] == "s3://b/p"
+        assert environment["AWS_SHARED_CREDENTIALS_FILE"] == "/run/secrets/aws_credentials"
+
+
+@each
+def test_every_service_is_limited(name: str) -> None:
+    service = SERVICES[name]
+    limits = service["deploy"]["resources"]["limits"]
+    assert float(limits["cpus"]) > 0
+    assert re.fullmatch(r"[1-9]\d*g", limits["memory"])
+    assert 100 < int(limits["pids"]) < 2000
+    assert service["logging"] == {"driver": "json-file", "options": {"max-size": "20m", "max-file": "5"}}
+
+
+def test_workers_have_a_data_folder_each() -> None:
+    """Scratch and unpacked frames are not shared; products and nights are."""
+    volumes = volumes_of(SERVICES["worker"])
+    assert volumes["/data"][0] == ""
+    assert (volumes["/data/objects"][0], volumes["/nights"][0]) == ("objects", "nights")
+
+
+def test_a_backup_is_taken_on_demand_by_the_owner() -> None:
+    backup = SERVICES["backup"]
+    assert backup["profiles"] == ["backup"]
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"backup"}
+    assert secrets_of(backup) == secrets_of(SERVICES["init"])
+    folder = backup["command"][-1]
+    assert volumes_of(backup)[folder] == ("./backup", True)
 
 
 def test_each_service_gets_only_the_passwords_that_it_needs() -> None:
-    client = {"nirflow_database_url": "pipeline_url", "nirflow_server_auth": "server_auth"}
+    keys = {"aws_credentials": "aws_credentials"}
+    client = {"nirflow_database_url": "pipeline_url", "nirflow_server_auth": "server_auth"} | keys
+    owner = {"nirflow_database_url": "owner_url"} | keys
     assert {name: secrets_of(service) for name, service in SERVICES.items()} == {
         "postgres": {
             one: one for one in ("postgres_password", "owner_url", "pipeline_url", "reader_url", "prefect_url")
         },
-        "init": {"nirflow_database_url": "owner_url"},
+        "init": owner, "backup": owner,
         "server": {
             "nirflow_server_database_url": "prefect_url", "nirflow_server_auth": "server_auth",
             "nirflow_server_operator_auth": "operator_auth", "nirflow_server_viewer_auth": "viewer_auth",
             "nirflow_database_url": "reader_url",
         },
-        "register": client, "worker": client, "watcher": client,
+        "register": client, "worker": client, "watcher": client, "judge": client,
     }  # fmt: skip
     assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in COMPOSE["secrets"]}
     assert set(COMPOSE["secrets"]) == {one for s in SERVICES.values() for one in secrets_of(s).values()}
@@ -171,7 +212,7 @@ def test_settings_and_secrets_are_known_to_nirflow(name: str) -> None:
 def test_the_example_describes_exactly_the_variables_of_the_file() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     passed = {n for s in _plain()["services"].values() for n, v in s["environment"].items() if v is None}
-    entries = re.findall(r"(?m)^(#?)(NIRFLOW_\w+)=(.*)$", (ROOT / ".env.example").read_text())
+    entries = re.findall(r"(?m)^(#?)([A-Z]+_\w+)=(.*)$", (ROOT / ".env.example").read_text())
     assert {name for _, name, _ in entries} == variables_in(text) | passed
     assert {name: value for off, name, value in entries if not off} == VARIABLES
     given = {name: value for _, name, value in entries}
@@ -200,26 +241,31 @@ def test_by_default_there_are_as_many_runs_at_a_time_as_workers() -> None:
 
 
 def test_raw_frames_are_mounted_read_only() -> None:
-    for name in ("worker", "watcher"):
+    for name in ("worker", "watcher", "judge"):
         assert volumes_of(SERVICES[name])["/raw"] == ("/data/raw", False)
-    assert json.loads(SERVICES["watcher"]["environment"]["NIRFLOW_WATCH_FOLDERS"]) == ["/raw"]
+    for name in ("watcher", "judge"):
+        assert json.loads(SERVICES[name]["environment"]["NIRFLOW_WATCH_FOLDERS"]) == ["/raw"]
 
 
 def test_volumes_are_named_declared_and_over_folders_of_the_image() -> None:
     used = set()
     for name, service in SERVICES.items():
-        writable = {target: source for target, (source, written) in volumes_of(service).items() if written}
-        used |= set(writable.values())
+        writable = {
+            target: source
+            for target, (source, written) in volumes_of(service).items()
+            if written and target != "/backup"  # a folder of this machine
+        }
+        used |= set(filter(None, writable.values()))
         assert not [source for source in writable.values() if "/" in source or "." in source]
         if name != "postgres":
             assert set(writable) <= made_for_nirflow()
     assert used == set(COMPOSE["volumes"])
-    # The same path is the same volume in all services.
+    # The same path is the same volume in all services, unless each container has its own.
     places = {
         (target, source)
         for name, service in SERVICES.items()
         for target, (source, written) in volumes_of(service).items()
-        if written
+        if written and source
     }
     assert len(places) == len({target for target, _ in places})
 
@@ -232,7 +278,7 @@ def test_permanent_services_are_restarted_and_checked() -> None:
             wanted = "service_healthy" if other in STAYING else "service_completed_successfully"
             assert how == {"condition": wanted}
             assert ("healthcheck" in SERVICES[other]) == (other in STAYING)
-    assert {name for name, s in SERVICES.items() if "healthcheck" in s} == STAYING - {"watcher"}
+    assert {name for name, s in SERVICES.items() if "healthcheck" in s} == STAYING
     assert all(SERVICES[name]["init"] for name in SERVICES if name != "postgres")
 
 
@@ -254,9 +300,15 @@ def test_commands_exist(name: str) -> None:
 def test_the_image_has_pinned_versions_and_an_unprivileged_user() -> None:
     steps = instructions()
     bases = [rest.split()[0] for instruction, rest in steps if instruction == "FROM"]
-    assert len(bases) == 2
-    assert len(set(bases)) == 1
-    assert PINNED.fullmatch(bases[0])
+    assert bases == ["${PYTHON}"] * 2
+    (base,) = [
+        rest.removeprefix("PYTHON=")
+        for instruction, rest in steps
+        if (instruction, rest[:7]) == ("ARG", "PYTHON=")
+    ]
+    assert PINNED.fullmatch(base)
+    own = {"context": ".", "args": {"PYTHON": base}}
+    assert all(service["build"] == own for name, service in SERVICES.items() if name != "postgres")
     last = steps[max(i for i, (instruction, _) in enumerate(steps) if instruction == "FROM") :]
     assert [rest for instruction, rest in last if instruction == "USER"] == ["10001:10001"]
     assert last.index(("USER", "10001:10001")) > max(
@@ -266,7 +318,7 @@ def test_the_image_has_pinned_versions_and_an_unprivileged_user() -> None:
     assert not {"ENTRYPOINT", "ADD", "EXPOSE", "VOLUME"} & {instruction for instruction, _ in steps}
     labels = " ".join(rest for instruction, rest in last if instruction == "LABEL")
     assert f'image.version="{version()}"' in labels
-    assert f'base.name="{bases[0]}"' in labels
+    assert f'base.name="{base}"' in labels
     assert not [
         rest for instruction, rest in last if instruction == "RUN" and re.search(r"apt|gcc|pip install", rest)
     ]
@@ -304,6 +356,11 @@ def made_for_nirflow() -> set[str]:
     found = re.search(r"install --directory --owner=nirflow --group=nirflow ([^&]*)", text)
     assert found
     return set(found[1].split())
+
+
+def with_storage() -> list[str]:
+    """Return the services that have the files of the store."""
+    return [name for name, service in SERVICES.items() if "storage" in service["networks"]]
 
 
 def _plain() -> dict[str, Any]:

@@ -136,6 +136,7 @@ def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dar
     lines = [
         re.split(r"[:@]", file.read_text().strip().partition("://")[2] or file.read_text().strip())
         for file in machine.secrets.iterdir()
+        if file.name != "aws_credentials"  # empty without an object store
     ]
     passwords = {parts[1] if len(parts) > 1 else parts[0] for parts in lines}
     assert len(passwords) == 8
@@ -151,8 +152,12 @@ def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dar
     del machine.running["register"]
     assert not machine.healthy("worker")
     machine.start("worker")
+    assert not machine.healthy("watcher")
+    assert not machine.healthy("judge")
     machine.start("watcher")
-    wait_with(machine, lambda: machine.healthy("worker"))
+    machine.start("judge")
+    for name in ("worker", "watcher", "judge"):
+        wait_with(machine, lambda name=name: machine.healthy(name))
 
     commands = " ".join(machine.command_lines())
     assert "deployments.arrivals.main" in commands
@@ -172,6 +177,10 @@ def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dar
     wait_with(machine, lambda: list(machine.folder("worker", "/nights").rglob("*_dark.fits")))
     assert stored.stat().st_size > 128 * 128 * 4
 
+    assert machine.start("backup").wait(PATIENCE) == 0, machine.log("backup").read_text()
+    del machine.running["backup"]
+    assert stored.name in {path.name for path in machine.folder("backup", "/backup").rglob("*.fits")}
+
     viewer = (machine.secrets / "viewer_auth").read_text().strip()
     assert status(url, viewer) == 200
     site = url.removesuffix("/api")
@@ -190,11 +199,11 @@ def test_every_service_runs_by_its_own_command_and_an_arriving_night_gives_a_dar
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(pipeline.rpartition("/")[0] + "/prefect")
 
-    for name in ("watcher", "worker", "server"):
+    for name in ("judge", "watcher", "worker", "server"):
         grace = {"30s": 30, "1m": 60, "2m": 120}[machine.services[name]["stop_grace_period"]]
         assert machine.stop(name, grace) == 0, machine.log(name).read_text()[-3000:]
     logs = "".join(
-        machine.log(name).read_text() for name in ("init", "server", "register", "worker", "watcher")
+        machine.log(name).read_text() for name in ("init", "server", "register", "worker", "watcher", "judge")
     )
     assert not [password for password in passwords if password in logs]
     assert "Traceback" not in logs

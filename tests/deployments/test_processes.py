@@ -213,3 +213,13 @@ def test_the_end_of_a_log_has_no_frames_of_tracebacks(tmp_path: Path) -> None:
     )
     assert tail(log) == "before\n    OSError: no space\nafter\n    indented"
     assert tail(log, 2) == "after\n    indented"
+
+
+def test_the_start_of_this_process_is_before_now_and_after_its_parent_s() -> None:
+    code = "from deployments.processes import started; print(started())"
+    before = time.time()
+    child = float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
+    assert before - 1 < child < time.time()
+    assert processes.started() < before

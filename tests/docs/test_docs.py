@@ -12,9 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import typer
+from command_line import all_commands
 
-from nirflow.cli import app
 from nirflow.step_settings import resolve
 from tasks.support.parameters import STEPS
 
@@ -55,7 +54,7 @@ def commands_in(text: str) -> Iterator[str]:
 
 def problem_of(line: str) -> str | None:
     """Why a documented command cannot be written like that, or None."""
-    command = typer.main.get_command(app)
+    command = all_commands()
     words = shlex.split(line.replace("...", " "))[1:]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         if words[0] not in command.commands:
@@ -83,8 +82,7 @@ def test_a_wrong_command_is_found() -> None:
 
 def test_the_readme_has_every_command() -> None:
     reported = {tuple(line.split()[1:3]) for line in commands_in((ROOT / "README.md").read_text())}
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in all_commands().commands.items():
         for inner in getattr(command, "commands", {None: None}):
             wanted = (name, inner) if inner else (name,)
             assert any(one[: len(wanted)] == wanted for one in reported), (

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import run_nirflow
 from night_lab import Lab, Run
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from calib_store.curation.ingredients import ingredients
 from imaging.detrend import detrend as detrending
-from nirflow.cli import app
 from nirflow.commands import check
 from nirflow.exits import Exit
 
@@ -22,7 +22,7 @@ from nirflow.exits import Exit
 def nirflow(reduced_lab: Lab, reduced: Run, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(reduced_lab.data))
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", reduced_lab.url)
-    return lambda *arguments: CliRunner().invoke(app, ["check", *map(str, arguments)])
+    return lambda *arguments: run_nirflow("check", *arguments)
 
 
 def planes(result: Result) -> list[dict[str, Any]]:

@@ -62,56 +62,53 @@ def marks(run: Run) -> list[str]:
 
 
 def test_a_dark_with_a_rejected_frame_is_not_preferred_to_a_clean_one(
-    lab: Lab, night: NightTruth, later: NightTruth
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    dirty = stored(lab, first, "dark")
-    store = lab.store()
+    dirty = stored(known_lab, reduced, "dark")
+    store = known_lab.store()
     bad = store.frames.get(night.of_role("dark")[1].root)
     reject(store, bad, **WHO)
     # Nothing else serves: it is used, and marked everywhere.
-    only = lab.reduce(later.folder.parent, out="only")
-    assert used(lab, only, "dark") == str(dirty.id)
+    only = known_lab.reduce(later.folder.parent, out="only")
+    assert used(known_lab, only, "dark") == str(dirty.id)
     assert any(f"was made with {bad.name} was rejected by Ana" in one for one in marks(only))
     with pytest.raises(StoreError, match="cannot be certified"):
         certify(store, dirty, author="Bo", reason="good")
-    clean = lab.reduce(night.folder.parent, out="clean")
+    clean = known_lab.reduce(night.folder.parent, out="clean")
     assert (dirty.name_and_id, clean.product("dark").name_and_id) in {
         (o.old, o.new) for o in clean.report.replaced
     }
     assert store.get(dirty.id).status == "superseded"
-    after = lab.reduce(later.folder.parent, out="after")
-    assert used(lab, after, "dark") == clean.product("dark").id
+    after = known_lab.reduce(later.folder.parent, out="after")
+    assert used(known_lab, after, "dark") == clean.product("dark").id
     assert marks(after) == []
     assert store.get(only.product("image").id).status == "superseded"
 
 
 def test_a_flat_with_a_rejected_mask_is_not_preferred_to_a_clean_one(
-    lab: Lab, night: NightTruth, later: NightTruth
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
-    mask = reject(store, stored(lab, first, "bpm"), **WHO)
-    run = lab.reduce(later.folder.parent, out="later", choice={"allow_missing": ["bpm"]})
-    assert used(lab, run, "flat") == first.product("flat").id
+    store = known_lab.store()
+    mask = reject(store, stored(known_lab, reduced, "bpm"), **WHO)
+    run = known_lab.reduce(later.folder.parent, out="later", choice={"allow_missing": ["bpm"]})
+    assert used(known_lab, run, "flat") == reduced.product("flat").id
     assert any(f"was made with {mask.name} was rejected by Ana" in one for one in marks(run))
-    assert store.get(first.product("flat").id).tier is Tier.TAINTED
+    assert store.get(reduced.product("flat").id).tier is Tier.TAINTED
 
 
 @pytest.mark.parametrize("step", ["dark", "bpm"])
 def test_an_experiment_does_not_serve_other_runs(
-    lab: Lab, night: NightTruth, later: NightTruth, step: str
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth, step: str
 ) -> None:
-    first = lab.reduce(night.folder.parent)
     changed = {"dark": {"high": 1.5}} if step == "dark" else {"bpm": {"flat_lowest": 0.7}}
     kind = "dark" if step == "dark" else "flat"  # a flat is of the variant of its mask too
-    trial = lab.reduce(night.folder.parent, out="trial", only=(kind,), steps=changed)
-    assert trial.product(kind).id != first.product(kind).id
-    run = lab.reduce(later.folder.parent, out="later")
-    assert used(lab, run, kind) == first.product(kind).id
+    trial = known_lab.reduce(night.folder.parent, out="trial", only=(kind,), steps=changed)
+    assert trial.product(kind).id != reduced.product(kind).id
+    run = known_lab.reduce(later.folder.parent, out="later")
+    assert used(known_lab, run, kind) == reduced.product(kind).id
     # A run that requests the same parameters gets it.
-    same = lab.reduce(later.folder.parent, out="same", steps=changed)
-    assert used(lab, same, kind) == trial.product(kind).id
+    same = known_lab.reduce(later.folder.parent, out="same", steps=changed)
+    assert used(known_lab, same, kind) == trial.product(kind).id
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -148,40 +145,45 @@ def test_a_flat_without_a_mask_is_a_last_resort_and_marked(
 
 
 def test_a_product_named_with_use_serves_no_other_run(
-    lab: Lab, night: NightTruth, later: NightTruth, tmp_path: Path
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth, tmp_path: Path
 ) -> None:
-    first = lab.reduce(night.folder.parent)
     mine = tmp_path / "mine_dark.fits"
-    shutil.copy(first.product("dark").output, mine)
+    shutil.copy(reduced.product("dark").output, mine)
     with fits.open(mine, mode="update") as hdus:
         hdus["SCI"].data += 1.0
         for hdu in hdus:
             for card in ("DATASUM", "CHECKSUM"):
                 hdu.header.remove(card, ignore_missing=True)
-    run = lab.reduce(later.folder.parent, out="mine", choice={"use": {"dark": str(mine)}})
-    assert used(lab, run, "dark") != first.product("dark").id
+    run = known_lab.reduce(later.folder.parent, out="mine", choice={"use": {"dark": str(mine)}})
+    assert used(known_lab, run, "dark") != reduced.product("dark").id
     assert "the dark was named by the user" in marks(run)
-    run = lab.reduce(later.folder.parent, out="later")
-    assert used(lab, run, "dark") == first.product("dark").id
+    run = known_lab.reduce(later.folder.parent, out="later")
+    assert used(known_lab, run, "dark") == reduced.product("dark").id
 
 
 def test_use_of_a_rejected_product_is_refused_with_author_and_reason(
-    lab: Lab, night: NightTruth, later: NightTruth
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    dark = reject(lab.store(), stored(lab, first, "dark"), author="Ana", reason="a bad night")
-    run = lab.reduce(later.folder.parent, out="later", choice={"use": {"dark": str(dark.id)}})
+    dark = reject(known_lab.store(), stored(known_lab, reduced, "dark"), author="Ana", reason="a bad night")
+    run = known_lab.reduce(later.folder.parent, out="later", choice={"use": {"dark": str(dark.id)}})
     assert any("was rejected by Ana on" in one and "a bad night" in one for one in marks(run))
 
 
-def test_frames_outside_the_validity_are_named(lab: Lab, night: NightTruth, later: NightTruth) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
+def test_frames_outside_the_validity_are_named(
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth
+) -> None:
+    store = known_lab.store()
     science = sorted(later.of_role("science"), key=lambda one: one.root)
-    lab.reduce(later.folder.parent, out="plain")
+    known_lab.reduce(later.folder.parent, out="plain")
     middles = [store.frames.get(one.root).facts.middle for one in science]
-    certify(store, stored(lab, first, "dark"), start=middles[1], end=middles[-1] + timedelta(hours=1), **WHO)
-    run = lab.reduce(later.folder.parent, out="later", steps={"stack": {"low": 4.4}})
+    certify(
+        store,
+        stored(known_lab, reduced, "dark"),
+        start=middles[1],
+        end=middles[-1] + timedelta(hours=1),
+        **WHO,
+    )
+    run = known_lab.reduce(later.folder.parent, out="later", steps={"stack": {"low": 4.4}})
     (mark,) = marks(run)
     assert "serves the group's middle frame, but not" in mark
     assert science[0].root in mark
@@ -218,43 +220,41 @@ def test_the_product_of_an_old_choice_is_not_preferred_in_current_runs(
 
 
 def test_a_rejection_during_a_run_is_noticed(
-    lab: Lab, night: NightTruth, later: NightTruth, monkeypatch: pytest.MonkeyPatch
+    known_lab: Lab, reduced: Run, night: NightTruth, later: NightTruth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
+    store = known_lab.store()
     made = stack_task.make_stack
 
     def reject_and_make(*arguments: Any, **options: Any) -> Any:
-        if store.get(first.product("flat").id).status != "rejected":
-            reject(store, stored(lab, first, "flat"), **WHO)
+        if store.get(reduced.product("flat").id).status != "rejected":
+            reject(store, stored(known_lab, reduced, "flat"), **WHO)
         return made(*arguments, **options)
 
     monkeypatch.setattr(stack_task, "make_stack", reject_and_make)
-    run = lab.reduce(later.folder.parent, out="later")
-    assert stored(lab, run, "image").tier is Tier.TAINTED
+    run = known_lab.reduce(later.folder.parent, out="later")
+    assert stored(known_lab, run, "image").tier is Tier.TAINTED
     assert any("after the run had chosen it" in one for one in marks(run))
 
 
 def test_a_product_that_passes_its_comparison_is_certified_without_overriding_users(
-    lab: Lab, night: NightTruth, tmp_path: Path
+    known_lab: Lab, reduced: Run, night: NightTruth, tmp_path: Path
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
-    mine = certify(store, stored(lab, first, "dark"), author="Ana", reason="good")
+    store = known_lab.store()
+    mine = certify(store, stored(known_lab, reduced, "dark"), author="Ana", reason="good")
     gate = {"gate": {"certify": True}}
-    trial = lab.reduce(
+    trial = known_lab.reduce(
         link(files(night, "dark"), tmp_path / "darks"),
         out="x",
         only=("dark",),
         steps=gate | {"dark": {"high": 3.5}},
     )
-    assert stored(lab, trial, "dark").gate["passed"]
-    assert stored(lab, trial, "dark").status == "candidate"
-    flat = certify(store, stored(lab, first, "flat"), author="Ana", reason="good")
-    reject(store, stored(lab, first, "bpm"), **WHO)
-    bare = lab.reduce(
+    assert stored(known_lab, trial, "dark").gate["passed"]
+    assert stored(known_lab, trial, "dark").status == "candidate"
+    flat = certify(store, stored(known_lab, reduced, "flat"), author="Ana", reason="good")
+    reject(store, stored(known_lab, reduced, "bpm"), **WHO)
+    bare = known_lab.reduce(
         link(files(night, "lamp_on", "lamp_off"), tmp_path / "lamps"), out="y", only=("flat",),
         steps=gate | {"flat": {"high": 5.0}}, choice={"allow_missing": ["bpm"]},
     )  # fmt: skip
-    assert stored(lab, bare, "flat").status == "candidate"
+    assert stored(known_lab, bare, "flat").status == "candidate"
     assert store.get(mine.id).status == store.get(flat.id).status == "certified"

@@ -114,7 +114,7 @@ def test_the_night_reuses_finished_products_and_is_tagged(observatory: Observato
     assert {str(NIGHT), "Y"} <= tags
     assert "DK" not in tags
     (page,) = [one for one in found if one.key == f"page-{NIGHT}"]
-    assert f"({report.url.partition('/flow-runs/')[0]}/nights/{NIGHT}/)" in page.data
+    assert f"(/nights/{NIGHT}/)" in page.data  # whatever the name and the port of the server
     (progress,) = [one for one in found if one.type == "progress"]
     assert progress.data == 100
 

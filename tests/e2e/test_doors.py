@@ -136,8 +136,7 @@ def test_a_link_from_elsewhere_opens_the_ui(server: ServerAddress, elsewhere: st
         page.wait_for("location.pathname == '/runs'")
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("path", ["/dashboard", "/v2/dashboard"])
+@pytest.mark.parametrize(("name", "path"), [("127.0.0.1", "/dashboard"), ("localhost", "/v2/dashboard")])
 def test_the_first_minute_in_the_ui(server: ServerAddress, tmp_path: Path, name: str, path: str) -> None:
     """Without a password the login page appears at once; its link and form lead to the requested page."""
     assert server.auth is not None

@@ -192,7 +192,7 @@ _LABS = itertools.count()
 
 
 @settings(
-    derandomize=True, database=None, deadline=None, max_examples=3, phases=(Phase.explicit, Phase.generate),
+    derandomize=True, database=None, deadline=None, max_examples=2, phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(st.lists(ROUND, min_size=2, max_size=3), NUMBER)

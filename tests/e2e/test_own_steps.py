@@ -82,11 +82,9 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def own_lab(new_lab: Any, night: NightTruth) -> Lab:
+def own_lab(modules_known_lab: Lab) -> Lab:
     """A lab with the night reduced without own steps."""
-    one: Lab = new_lab()
-    one.reduce(night.folder.parent, out="plain")
-    return one
+    return modules_known_lab
 
 
 def reduce(lab: Lab, night: NightTruth, out: str, **steps: Any) -> Run:
@@ -248,7 +246,7 @@ def test_the_content_of_a_file_is_part_of_the_identity(
 ) -> None:
     table = tmp_path / "factor.txt"
     made = []
-    for text in ("1.5", "1.5\n", "2.5"):
+    for text in ("1.5", "1.5\n"):
         table.write_text(text)
         made.append(
             reduce(
@@ -258,7 +256,7 @@ def test_the_content_of_a_file_is_part_of_the_identity(
                 after_stack=[f"obspkg.steps:scale(table=@{table})"],
             )
         )
-    assert len({run.product("image").id for run in made}) == 3
+    assert len({run.product("image").id for run in made}) == 2
 
 
 def test_a_product_that_an_argument_names_is_an_ancestor(

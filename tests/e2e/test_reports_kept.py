@@ -22,7 +22,7 @@ def test_steps_after_the_report_may_fail(
     def fails(*_: Any, **__: Any) -> None:
         raise KeyError("coadds")
 
-    for name in ("publish_history", "_publish", "_clean"):
+    for name in ("publish_history", "publish", "limit_temporary_files"):
         monkeypatch.setattr(flows.run.run, name, fails)
     monkeypatch.setattr("flows.run.progress.create_progress_artifact", fails)
     known = {run.id for run in reduced_lab.store().runs.of_night(NIGHT)}

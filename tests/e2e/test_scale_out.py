@@ -148,11 +148,14 @@ def sums(store: Store, report: Any) -> dict[str, dict[str, str]]:
 
 @pytest.mark.long
 def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run, reduced_lab: Lab) -> None:
+    from deployments.deployed.common import WaitingError
     from deployments.deployed.nightly import nightly
     from deployments.deployed.requests import NightlyRequest
 
     # An error of a step keeps its kind: without calibrations the science waits for them.
-    waiting = cluster.run(nightly, NightlyRequest(first=NIGHT, calibration_days=0, only=("science",)))
+    with pytest.raises(WaitingError) as caught:
+        cluster.run(nightly, NightlyRequest(first=NIGHT, calibration_days=0, only=("science",)))
+    waiting = caught.value.report
     assert waiting.products == ()
     assert [one.waits_for for one in waiting.failures] == ["dark"]
 

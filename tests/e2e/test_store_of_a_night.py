@@ -61,74 +61,71 @@ def product(lab: Lab, run: Run, kind: str) -> Product:
 # Rejections, and what is redone
 
 
-def test_a_rejected_frame_and_what_was_made_with_it(lab: Lab, night: NightTruth) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
+def test_a_rejected_frame_and_what_was_made_with_it(known_lab: Lab, reduced: Run, night: NightTruth) -> None:
+    store = known_lab.store()
     bad = store.frames.get(night.of_role("dark")[1].root)
-    old = {kind: product(lab, first, kind) for kind in first.kinds()}
+    old = {kind: product(known_lab, reduced, kind) for kind in reduced.kinds()}
     assert {p.kind for p in store.affected(bad)} == {"dark", "image"}
     with pytest.raises(NirflowError, match="neither rejected nor superseded"):
-        lab.reduce(affected_by=bad.name)
+        known_lab.reduce(affected_by=bad.name)
     reject(store, bad, **WHO)
-    again = lab.reduce(out="again", affected_by=bad.name)
+    again = known_lab.reduce(out="again", affected_by=bad.name)
     assert again.report.failures == ()
     assert again.kinds() == ["dark", "image"]
-    assert len(again.product("dark").inputs) == len(first.product("dark").inputs) - 1
+    assert len(again.product("dark").inputs) == len(reduced.product("dark").inputs) - 1
     assert "rejected by Ana" in again.reason(bad.name)
     assert {(one.old.split()[0], one.new.split()[0]) for one in again.report.replaced} == {
         (old[kind].name, again.product(kind).name) for kind in ("dark", "image")
     }
     assert store.get(old["dark"].id).status == store.get(old["image"].id).status == "superseded"
     assert "is made without it" in store.history(old["image"])[-1].reason
-    assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
+    assert bad.sha256 not in store.lineage(product(known_lab, again, "image")).frames
     with pytest.raises(NirflowError, match="No valid product was made with"):
-        lab.reduce(affected_by=bad.name)
+        known_lab.reduce(affected_by=bad.name)
     # Reducing the complete night, as if for the first time, gives the same.
-    complete = lab.reduce(night.folder.parent, out="complete")
+    complete = known_lab.reduce(night.folder.parent, out="complete")
     assert complete.built == {}
     assert complete.product("image").id == again.product("image").id
 
 
 def test_a_certified_master_with_a_rejected_frame_is_replaced(
-    lab: Lab, night: NightTruth, caplog: pytest.LogCaptureFixture
+    known_lab: Lab, reduced: Run, night: NightTruth, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A certified product is preferred to a candidate, but not to the one made again in its place."""
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
-    old = certify(store, product(lab, first, "dark"), **WHO)
+    store = known_lab.store()
+    old = certify(store, product(known_lab, reduced, "dark"), **WHO)
     bad = store.frames.get(night.of_role("dark")[1].root)
     reject(store, bad, **WHO)
-    again = lab.reduce(out="again", affected_by=bad.name)
+    again = known_lab.reduce(out="again", affected_by=bad.name)
     assert again.report.failures == ()
-    new = product(lab, again, "dark")
+    new = product(known_lab, again, "dark")
     assert again.product("image").calibrations[0] == new.name
     assert not again.product("image").reused
-    assert bad.sha256 not in store.lineage(product(lab, again, "image")).frames
+    assert bad.sha256 not in store.lineage(product(known_lab, again, "image")).frames
     assert store.get(old.id).status == "superseded"
     assert f"was certified; examine {new.name_and_id}, then certify it" in caplog.text
 
 
 def test_a_rejected_dark_is_replaced_by_the_next_best(
-    lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
+    known_lab: Lab, reduced: Run, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
-    first = lab.reduce(night.folder.parent)
     later = other_night(seed=8, days=3, n_science=0, n_short_darks=0, n_lamp_on=0, n_lamp_off=0)
-    second = lab.reduce(later.folder.parent, out="later")
-    store = lab.store()
-    bad = reject(store, product(lab, first, "dark"), **WHO)
-    again = lab.reduce(out="again", affected_by=str(bad.id))
+    second = known_lab.reduce(later.folder.parent, out="later")
+    store = known_lab.store()
+    bad = reject(store, product(known_lab, reduced, "dark"), **WHO)
+    again = known_lab.reduce(out="again", affected_by=str(bad.id))
     assert again.kinds() == ["image"]
     assert again.report.failures == ()
-    used = {e.input_product_id for e in store.lineage(product(lab, again, "image")).edges}
-    assert product(lab, second, "dark").id in used
+    used = {e.input_product_id for e in store.lineage(product(known_lab, again, "image")).edges}
+    assert product(known_lab, second, "dark").id in used
     assert bad.id not in used
     # Its own night does not make it again either: it reports so and uses the next best.
-    complete = lab.reduce(night.folder.parent, out="complete")
+    complete = known_lab.reduce(night.folder.parent, out="complete")
     assert "was rejected by Ana" in complete.failure("dark 120 s")
     assert f"nirflow cal reinstate {str(bad.id)[:8]}" in complete.failure("dark 120 s")
     assert complete.product("image").id == again.product("image").id
     reinstate(store, store.get(bad.id), **WHO)
-    assert lab.reduce(night.folder.parent, out="complete").report.failures == ()
+    assert known_lab.reduce(night.folder.parent, out="complete").report.failures == ()
 
 
 def test_a_redo_takes_frames_from_where_they_are_now(lab: Lab, night: NightTruth, tmp_path: Path) -> None:
@@ -158,58 +155,52 @@ def test_an_unknown_name(lab: Lab, night: NightTruth) -> None:
 
 
 def test_choices_and_pixels_of_a_past_month_are_reproduced(
-    lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
+    known_lab: Lab, reduced: Run, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
     """Promise 5: newer calibrations arrived, one was certified and the old one rejected; as of the earlier
     moment, all is unchanged.
     """
-    calibrations = link(
-        [p for p in night.raw_paths() if p.stem not in {f.root for f in night.science}], lab.folder / "cal"
-    )
     science = link(
-        [p for p in night.raw_paths() if p.stem in {f.root for f in night.science}], lab.folder / "sci"
+        [p for p in night.raw_paths() if p.stem in {f.root for f in night.science}], known_lab.folder / "sci"
     )
-    lab.reduce(calibrations, out="month")
-    first = lab.reduce(science, out="month")
-    then = clock(lab)
+    then = clock(known_lab)
     # Nearer in time, and better by every user decision.
     newer = other_night(seed=9, n_science=0, n_darks=5)
-    lab.reduce(newer.folder.parent, out="newer", steps={"flat": {"low": 2.9}})
-    store = lab.store()
+    known_lab.reduce(newer.folder.parent, out="newer", steps={"flat": {"low": 2.9}})
+    store = known_lab.store()
     for kind in ("dark", "flat", "bpm"):
         best = [p for p in store.products(kind) if p.made_at > then]
         certify(store, best[0], despite_gate=True, **WHO)
-    reject(store, product_used(lab, first, "dark"), **WHO)
-    now = lab.reduce(science, out="now")
-    assert now.product("image").id != first.product("image").id
-    used = [{p.id for p in calibrations_of(lab, run)} for run in (first, now)]
+    reject(store, product_used(known_lab, reduced, "dark"), **WHO)
+    now = known_lab.reduce(science, out="now")
+    assert now.product("image").id != reduced.product("image").id
+    used = [{p.id for p in calibrations_of(known_lab, run)} for run in (reduced, now)]
     assert used[0].isdisjoint(used[1])
-    old = lab.reduce(science, out="old", as_of=then)
+    old = known_lab.reduce(science, out="old", as_of=then)
     assert old.report.failures == ()
     assert old.built == {}
-    assert old.product("image").id == first.product("image").id
+    assert old.product("image").id == reduced.product("image").id
     # Not only found but made again, by a store that lost the image and all intermediate data.
-    shutil.rmtree(lab.data / "scratch")
-    lab.object_of(first.product("image")).unlink()
-    rebuilt = lab.reduce(science, out="rebuilt", as_of=then)
+    shutil.rmtree(known_lab.data / "scratch")
+    known_lab.object_of(reduced.product("image")).unlink()
+    rebuilt = known_lab.reduce(science, out="rebuilt", as_of=then)
     assert rebuilt.built["image"] == 1
-    assert datasums(rebuilt.product("image").output) == datasums(first.product("image").output)
+    assert datasums(rebuilt.product("image").output) == datasums(reduced.product("image").output)
     with store.database.begin() as connection:
         decided = connection.execute(text("SELECT DISTINCT as_of FROM decisions")).scalars().all()
     assert set(decided) == {None, then}
 
 
-def test_a_night_as_of_a_time_before_a_rejection(lab: Lab, night: NightTruth) -> None:
-    first = lab.reduce(night.folder.parent)
-    then = clock(lab)
-    store = lab.store()
-    reject(store, product(lab, first, "dark"), **WHO)
+def test_a_night_as_of_a_time_before_a_rejection(known_lab: Lab, reduced: Run, night: NightTruth) -> None:
+    then = clock(known_lab)
+    store = known_lab.store()
+    reject(store, product(known_lab, reduced, "dark"), **WHO)
     reject(store, store.frames.get(night.of_role("lamp_on")[0].root), **WHO)
-    changed = lab.reduce(night.folder.parent, out="changed")
+    changed = known_lab.reduce(night.folder.parent, out="changed")
     assert changed.report.failures != ()
-    again = lab.reduce(night.folder.parent, out="again", as_of=then)
+    again = known_lab.reduce(night.folder.parent, out="again", as_of=then)
     assert again.report.failures == again.report.left_out == ()
-    assert {p.id for p in again.report.products} == {p.id for p in first.report.products}
+    assert {p.id for p in again.report.products} == {p.id for p in reduced.report.products}
 
 
 def calibrations_of(lab: Lab, run: Run) -> list[Product]:
@@ -227,21 +218,20 @@ def product_used(lab: Lab, run: Run, kind: str) -> Product:
 
 
 def test_masters_of_the_same_array_pass_and_are_certified_on_request(
-    lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
+    known_lab: Lab, reduced: Run, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
-    first = lab.reduce(night.folder.parent, only=("flat", "dark"))
-    store = lab.store()
+    store = known_lab.store()
     for kind in ("dark", "bpm", "flat"):
-        old = product(lab, first, kind)
+        old = product(known_lab, reduced, kind)
         assert old.gate["passed"] is None
         certify(store, old, end=old.middle + timedelta(days=15), **WHO)
     later = other_night(seed=8, days=30, n_science=0)
-    second = lab.reduce(
+    second = known_lab.reduce(
         later.folder.parent, out="later", only=("flat", "dark"), steps={"gate": {"certify": True}}
     )
     assert [w for p in second.report.products for w in p.warnings if "differs" in w] == []
     for kind in ("dark", "bpm", "flat"):
-        new, old = product(lab, second, kind), product(lab, first, kind)
+        new, old = product(known_lab, second, kind), product(known_lab, reduced, kind)
         assert new.gate["passed"] is True, (kind, new.gate)
         assert (new.status, old.status) == ("certified", "certified")
         # A product certified by the user keeps its validity.
@@ -250,16 +240,15 @@ def test_masters_of_the_same_array_pass_and_are_certified_on_request(
 
 
 def test_a_bad_master_stays_a_candidate_with_the_reason(
-    lab: Lab, night: NightTruth, other_night: Callable[..., NightTruth]
+    known_lab: Lab, reduced: Run, night: NightTruth, other_night: Callable[..., NightTruth]
 ) -> None:
-    first = lab.reduce(night.folder.parent)
-    store = lab.store()
-    certify(store, product(lab, first, "dark"), **WHO)
+    store = known_lab.store()
+    certify(store, product(known_lab, reduced, "dark"), **WHO)
     leaking = other_night(
         seed=8, days=10, dark_current=1.5, n_science=0, n_short_darks=0, n_lamp_on=0, n_lamp_off=0
     )
-    second = lab.reduce(leaking.folder.parent, out="leak", steps={"gate": {"certify": True}})
-    bad = product(lab, second, "dark")
+    second = known_lab.reduce(leaking.folder.parent, out="leak", steps={"gate": {"certify": True}})
+    bad = product(known_lab, second, "dark")
     assert (bad.status, bad.gate["passed"]) == ("candidate", False)
     assert any("the level is" in warning for warning in second.product("dark").warnings)
 

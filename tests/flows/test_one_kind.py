@@ -15,6 +15,7 @@ FLOWS: dict[Target, tuple[str, str, str]] = {
     "dark": ("flows.dark", "reduce_darks", "darks in {out}"),
     "bpm": ("flows.bpm", "reduce_bpm", "bad pixel mask in {out}"),
     "flat": ("flows.flat", "reduce_flats", "flats in {out}"),
+    "distortion": ("flows.distortion", "reduce_distortions", "distortions in {out}"),
     "science": ("flows.science", "reduce_science", "science in {out}"),
 }
 

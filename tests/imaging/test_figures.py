@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from imaging.figures import (
@@ -21,6 +23,7 @@ from imaging.figures import (
     headlines,
     share,
     shown,
+    with_error,
 )
 from imaging.kinds import KINDS
 from imaging.product_figures import figures_of, metric_models
@@ -170,3 +173,48 @@ def test_figures_in_the_report_and_in_histories(kind: str, report: list[str], hi
     declared = figures_of(kind)
     assert [name for name, one in declared.items() if one.headline and name in report] == report
     assert [name for name, one in declared.items() if one.history and name in history] == history
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (26.7312, 0.0123, "26.731 ± 0.012"), (26.7, 0.5, "26.70 ± 0.50"), (123.4, 15.2, "123 ± 15"),
+        (1.00312, 0.0999, "1.00 ± 0.10"), (1234.4, 152.0, "1234 ± 152"), (-3.21, 0.00099, "-3.21000 ± 0.00099"),
+        (4.25, 0.0, "4.25"), (4.25, math.nan, "4.25"), (math.nan, 0.1, "nan"),
+    ],
+)  # fmt: skip
+def test_a_value_has_the_digits_that_its_error_allows(value: float, error: float, text: str) -> None:
+    assert with_error(value, error) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_a_shown_value_is_right_to_a_twentieth_of_its_error(value: float, error: float) -> None:
+    shown_value, shown_error = map(float, with_error(value, error).split(" ± "))
+    assert abs(shown_value - value) <= max(0.051 * error, 0.5000001)
+    assert shown_error == pytest.approx(error, rel=0.051, abs=0.5 if error >= 10 else 0)
+
+
+class Measured(Metrics):
+    """Figures with errors and limited digits."""
+
+    level: float = figure(
+        "level", "level", unit="electron", shown_in="ke-", factor=0.001, headline=True, error="sigma"
+    )
+    sigma: float | None = figure("its error", "error of the level", unit="electron", digits=2, default=None)
+    width: float = figure("width", "width", unit="px", digits=2, default=4.2171)
+
+
+def test_figures_are_shown_with_their_errors_and_digits() -> None:
+    descriptions = describe(Measured)
+    values = flat_values(Measured(level=12345.6, sigma=23.456))
+    assert [one.value for one in shown(descriptions, values)] == ["12.346 ± 0.023", "4.2"]
+    assert [one.value for one in headlines(descriptions, values)] == ["12.346 ± 0.023"]
+    unknown = flat_values(Measured(level=12345.6))
+    assert [one.value for one in shown(descriptions, unknown)] == ["12.35", "4.2"]
+
+
+def test_an_error_is_a_figure_of_the_same_unit() -> None:
+    for model in metric_models().values():
+        described = describe(model)
+        for one in described.values():
+            assert not one.error or described[one.error].unit == one.unit, one.name

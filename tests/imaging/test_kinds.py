@@ -13,12 +13,13 @@ from typing import get_args, get_type_hints
 from uuid import UUID
 
 import pytest
+from command_line import run_nirflow
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
 from calib_store.choice.serving import kinds_for
 from calib_store.exchange.ancestry import _APPLIED, _ROLES
 from calib_store.exchange.manifest import ProductEntry
+from calib_store.model.values import STANDARD
 from calib_store.rules.rules import Rule
 from calib_store.rules.rules_toml import shipped_rules
 from calib_store.tables.variants import default_parameters
@@ -37,7 +38,11 @@ from imaging.kinds import (
     CALIBRATION_KINDS,
     CALIBRATIONS,
     KINDS,
+    MOSAIC,
     PRODUCT_KINDS,
+    REDUCED,
+    REQUIRED_KINDS,
+    STACK,
     TARGETS,
     CalibrationKind,
     CombinedFrame,
@@ -51,7 +56,6 @@ from imaging.kinds import (
     target_of,
 )
 from imaging.product_figures import metric_models
-from nirflow.cli import app
 from nirflow.expressions.product_names import product_names
 from nirflow.request import ReduceRequest, UseCalibration
 from tasks.building.recipe import Recipe
@@ -70,6 +74,7 @@ SPELLED: dict[str, str] = {
     "imaging/simulator/plans/frame.py": "roles of simulated raw frames",
     "imaging/simulator/plans/table_headers.py": "roles of simulated raw frames",
     "imaging/simulator/observing_plan.py": "roles of simulated raw frames",
+    "flows/page/trends.py": "charts of figures that only one of these has",
     "flows/page/view.py": "raw frames in sections",
     "nirflow/commands/inspect.py": "raw frames without a filter",
     "nirflow/commands/check.py": "applies each of these in its own way",
@@ -77,6 +82,7 @@ SPELLED: dict[str, str] = {
 
 #: Modules that compare with the name of one kind, each with the reason why it is no property of a row in the table.
 COMPARED: dict[str, str] = {
+    "calib_store/curation/field_stacks.py": "raw frames of a stack",
     "calib_store/curation/ingredients.py": "raw frames of a stack",
     "imaging/calibrations/plausible.py": "raw frames: a lamp that is off may still be warm",
     "imaging/detrend/prepare.py": "raw darks see no light",
@@ -107,10 +113,14 @@ COMPARED: dict[str, str] = {
 def test_the_names_are_those_of_the_table() -> None:
     assert tuple(KINDS) == get_args(ProductKind) == PRODUCT_KINDS
     assert tuple(kind.name for kind in CALIBRATIONS) == get_args(CalibrationKind) == CALIBRATION_KINDS
-    assert tuple(kind.target for kind in KINDS.values()) == get_args(Target) == TARGETS
+    assert tuple(kind.target for kind in REDUCED) == get_args(Target) == TARGETS
+    assert {*KINDS.values()} - {*REDUCED} == {MOSAIC}
     frames = {frame for kind in KINDS.values() for frame in kind.frames}
     assert frames == {*get_args(CombinedFrame)} < {*get_args(Kind)}
-    assert {frame for kind in CALIBRATIONS for frame in kind.frames} == {*CALIBRATION_FRAMES}
+    required = [kind for kind in CALIBRATIONS if not kind.is_optional]
+    assert {frame for kind in required for frame in kind.frames} == {*CALIBRATION_FRAMES}
+    assert tuple(kind.name for kind in required) == REQUIRED_KINDS
+    assert all({*kind.uses} & {*REQUIRED_KINDS} == set() for kind in KINDS.values())
     assert {*get_args(SequenceKind)} == {"science", *CALIBRATION_FRAMES}
 
 
@@ -142,7 +152,8 @@ def test_facts_that_are_the_same_are_facts() -> None:
 def test_what_a_kind_is_made_with() -> None:
     """As it was before there was a table."""
     made_with = {
-        "dark": (), "bpm": (), "flat": ("dark", "bpm"), "image": ("dark", "bpm", "flat"),
+        "dark": (), "bpm": (), "flat": ("dark", "bpm"), "distortion": ("dark", "bpm", "flat"),
+        "image": ("dark", "bpm", "flat"),
     }  # fmt: skip
     assert {name: KINDS[name].made_with() for name in made_with} == made_with
     assert KINDS["flat"].made_with(thermal=False) == ("bpm",)
@@ -157,7 +168,7 @@ def test_what_a_kind_is_made_with() -> None:
     ("frame", "filter_", "kinds"),
     [
         ("dark", "Y", ()), ("flat", "Y", ("bpm",)), ("flat", "Ks", ("dark", "bpm")),
-        ("object", "Y", ("dark", "bpm", "flat")), ("arc", "Y", ("dark", "bpm", "flat")),
+        ("object", "Y", ("dark", "bpm", "flat", "distortion")), ("arc", "Y", ("dark", "bpm", "flat", "distortion")),
     ],
 )  # fmt: skip
 def test_what_a_frame_takes(frame: str, filter_: str, kinds: tuple[str, ...]) -> None:
@@ -176,8 +187,19 @@ def test_what_marks_a_processed_file() -> None:
 def test_what_a_product_is_called_as_a_target() -> None:
     targets = {"dark": "dark", "bpm": "bpm", "flat": "flat", "image": "science"}
     assert {name: target_of(name) for name in targets} == targets
-    assert target_of("align") == "science"
-    assert [kind_of_target(target).name for target in TARGETS] == [*PRODUCT_KINDS]
+    assert target_of("align") == target_of("mosaic") == "science"
+    assert [kind_of_target(target).name for target in TARGETS] == [kind.name for kind in REDUCED]
+
+
+def test_a_mosaic_is_made_of_stacks() -> None:
+    assert MOSAIC.made_of == (STACK.name,)
+    assert MOSAIC.frame_kind == STACK.frame_kind
+    assert [kind.name for kind in KINDS.values() if kind.is_resampled] == [STACK.name, MOSAIC.name]
+    # It has the mark of its stacks, by which astrodata knows both as processed science.
+    assert processing({"PROCSCI": "2013-11-21T00:00:00", "PROCMOSA": "2013-11-23T00:00:00"}) == (
+        True,
+        "mosaic",
+    )
 
 
 def test_names_in_a_sentence() -> None:
@@ -192,11 +214,8 @@ def test_models_take_the_kinds_of_the_table() -> None:
     }  # fmt: skip
     for model, field in products.items():
         assert model.model_fields[field].annotation == ProductKind, model
-    calibrations = {
-        Rule: "kind", UseCalibration: "kind",
-    }  # fmt: skip
-    for model, field in calibrations.items():
-        assert model.model_fields[field].annotation == CalibrationKind, model
+    assert UseCalibration.model_fields["kind"].annotation == CalibrationKind
+    assert get_args(Rule.model_fields["kind"].annotation) == (*CALIBRATION_KINDS, STANDARD)
     assert get_type_hints(Recipe)["kind"] == ProductKind
     for many in (
         DetrendParameters.model_fields["override"], DetrendParameters.model_fields["allow_missing"],
@@ -209,7 +228,7 @@ def test_models_take_the_kinds_of_the_table() -> None:
         NightlyRequest.model_fields["only"], ReduceRequest.model_fields["only"], Options.model_fields["only"],
     ):  # fmt: skip
         assert get_args(many.annotation)[0] == Target
-    assert CalibrationsRequest().only == CALIBRATION_KINDS
+    assert CalibrationsRequest().only == REQUIRED_KINDS
 
 
 def test_calibrations_are_in_the_order_of_the_table() -> None:
@@ -222,13 +241,15 @@ def test_calibrations_are_in_the_order_of_the_table() -> None:
         chosen = Calibrations(present=order)
         assert tuple(ref.kind for ref in chosen.present) == CALIBRATION_KINDS
         assert [chosen.of(kind) for kind in CALIBRATION_KINDS] == refs
+    named = Calibrations(present=refs, overridden=CALIBRATION_KINDS).required
+    assert (tuple(ref.kind for ref in named.present), named.overridden) == (REQUIRED_KINDS, REQUIRED_KINDS)
     assert Calibrations(present=refs[1:]).of(CALIBRATION_KINDS[0]) is None
     with pytest.raises(ValidationError, match="two calibrations of one kind"):
         Calibrations(present=(refs[0], refs[0]))
 
 
 def test_rules_comparisons_limits_and_parameters_are_there_for_each_kind() -> None:
-    assert {rule.kind for rule in shipped_rules().rules} == {*CALIBRATION_KINDS}
+    assert {rule.kind for rule in shipped_rules().rules} == {*CALIBRATION_KINDS, STANDARD}
     assert {rule.kind for rule in shipped_rules().rules if rule.published} == {
         kind.name for kind in CALIBRATIONS if kind.published
     }
@@ -242,8 +263,8 @@ def test_rules_comparisons_limits_and_parameters_are_there_for_each_kind() -> No
     for kind in KINDS.values():
         assert STEPS[kind.step] is class_named(kind.parameters)
         assert metric_models()[kind.name] is class_named(kind.metrics)
-        assert RECIPES[kind.name].kind is kind
-    assert tuple(RECIPES) == PRODUCT_KINDS
+        assert kind.made_of or RECIPES[kind.name].kind is kind
+    assert tuple(RECIPES) == tuple(kind.name for kind in REDUCED)
     for kind in CALIBRATIONS:
         assert kind.step == kind.name  # the choice compares the parameters of a calibration under its name
 
@@ -266,17 +287,17 @@ def test_labels_for_users_are_those_of_the_table() -> None:
     ("command", "option", "names"),
     [
         (["reduce"], "--only", TARGETS),
-        (["reduce"], "--allow-missing", CALIBRATION_KINDS),
+        (["reduce"], "--allow-missing", REQUIRED_KINDS),
         (["cal", "list"], "--kind", PRODUCT_KINDS),
         (["cal", "add", "x.fits"], "--kind", PRODUCT_KINDS),
-        (["cal", "match", "x.fits"], "--kind", CALIBRATION_KINDS),
+        (["cal", "match", "x.fits"], "--kind", (*CALIBRATION_KINDS, STANDARD)),
     ],
 )
 def test_options_take_the_kinds_of_the_table(
     command: list[str], option: str, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    refused = CliRunner().invoke(app, [*command, option, "fringes"])
+    refused = run_nirflow(*command, option, "fringes")
     assert refused.exit_code == 2
     reported = " ".join(refused.output.split())
     assert f"'fringes' is not one of {', '.join(map(repr, names))}." in reported

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from astropy.io.fits import Header
-from typer.testing import CliRunner, Result
+from command_line import run_nirflow
+from typer.testing import Result
 
 if TYPE_CHECKING:
     from calib_store.model.settings import StoreSettings
@@ -81,9 +82,7 @@ def night(tmp_path: Path) -> Path:
 @pytest.fixture
 def nirflow() -> Callable[..., Result]:
     """Run the command line in this process; returns exit code, standard output and standard error."""
-    from nirflow.cli import app
-
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+    return run_nirflow
 
 
 @pytest.fixture

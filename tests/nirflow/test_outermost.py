@@ -26,9 +26,7 @@ def run(command: str, redirection: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "command", ["--version", "--help", "params", "params --json", "select --names", "settings"]
-)
+@pytest.mark.parametrize("command", ["--version", "--help", "settings", "settings --json", "select --names"])
 @pytest.mark.parametrize(
     ("redirection", "code", "message"),
     [
@@ -106,11 +104,11 @@ def test_a_command_converts_errors_of_the_machine(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("command", [["params"], ["settings"], ["cal", "list", "--help"]])
 def test_an_interrupt_at_any_moment_is_brief(command: list[str], tmp_path: Path) -> None:
     """During the imports too, from the first line of nirflow's own on."""
-    # The program reports when it is there; Python's own start is not ours.
+    # The program reports when it is there; Python's own start and its search for nirflow are not ours.
     # A shell's background process, which a test run may be, ignores the signal.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    program += f"import os, sys; os.write(1, b'.'); sys.argv = ['nirflow', *{command!r}]\n"
-    program += "from nirflow.__main__ import main; main()"
+    program += f"import os, sys; sys.argv = ['nirflow', *{command!r}]\n"
+    program += "from nirflow.__main__ import main; os.write(1, b'.'); main()"
     codes = set()
     for delay in (0.02, 0.05, 0.1, 0.2, 0.4):
         process = subprocess.Popen(

@@ -9,6 +9,8 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from imaging.astrometry.plane_fit import SIMILARITY, Frame, fit_plane
+from imaging.astrometry.tangent_plane import project
 from imaging.astrometry.world_coordinates import CatalogueStars, WorldCoordinates
 from imaging.header import Header
 from imaging.sources.detect import CATALOGUE
@@ -19,12 +21,27 @@ SCALE = 0.18
 
 @dataclass(frozen=True)
 class Field:
-    """A field: the sources of the image, the catalogue, the header's world coordinates and the true ones."""
+    """A field: sources of the image, catalogue, world coordinates of the header, true ones, and the true pairs."""
 
     sources: NDArray[Any]
     catalogue: CatalogueStars
     header: Header
     true: WCS
+    pairs: slice
+
+    def least_error(self, order: int = SIMILARITY, shape: tuple[int, int] = SHAPE) -> float:
+        """Return the error, mas, of a least-squares fit to the true pairs alone: what the same stars allow."""
+        centre, pixels = tuple(self.true.wcs.crval), np.column_stack([self.sources["x"], self.sources["y"]])
+        places = project(self.catalogue.ra[self.pairs], self.catalogue.dec[self.pairs], centre)
+        n = len(places)
+        frame = Frame(shape, self.true.wcs.cd * 3600)
+        fit = fit_plane(frame, pixels[self.pairs], places, np.ones(n), order, among=np.ones(n, bool))
+        assert fit is not None
+        at = np.column_stack(
+            [a.ravel() for a in np.meshgrid(*(np.linspace(0, n - 1, 9) for n in shape[::-1]))]
+        )
+        there = project(*self.true.all_pix2world(*at.T, 0), centre)
+        return float(np.sqrt(((fit(at) - there) ** 2).mean())) * 1000
 
     def error(self, found: WorldCoordinates, shape: tuple[int, int] = SHAPE) -> float:
         """Return the rms error of fitted world coordinates along one axis over the image, mas."""
@@ -132,4 +149,10 @@ def make_field(
     bright[:n] = magnitude[:n] + rng.normal(0, 0.3, n)
     sources["flux"] = 10 ** (-0.4 * (bright - 25))
     errors = np.full(len(ra), error)
-    return Field(sources, CatalogueStars("simulated", ra, dec, errors, magnitude), header, true)
+    return Field(
+        sources,
+        CatalogueStars("simulated", ra, dec, errors, magnitude),
+        header,
+        true,
+        slice(round(outliers * n), n),
+    )

@@ -168,21 +168,26 @@ class Machine:
 
     def here(self, name: str, text: str) -> str:
         """Return a text of the compose file, with this machine's folders and ports."""
-        places = r"(?<![\w/.])/(?:data|nights|raw|tmp)(?![\w.])"
+        places = r"(?<![\w/.])/(?:data|nights|raw|tmp|backup)(?![\w.])"
         text = re.sub(places, lambda found: str(self.folder(name, found[0])), text)
         for inside, outside in self.ports.items():
             text = re.sub(rf"(?<=[\w.]:){inside}\b", str(outside), text)
         return re.sub(r"(?<=[@/])(server|postgres)(?=:)", "127.0.0.1", text)
 
     def folder(self, name: str, target: str) -> Path:
-        """Return the folder that replaces a container's: shared if it is a volume, otherwise the service's
-        own.
+        """Return the folder that replaces a container's: shared if it is a volume with a name, otherwise the
+        service's own, with the volumes in it.
         """
         volumes = [one if isinstance(one, str) else f"{one['source']}:{one['target']}"
                    for one in self.services[name].get("volumes", [])]  # fmt: skip
-        shared = any(one.split(":")[1] == target for one in volumes)
-        folder = self.root / ("volumes" if shared else name) / target[1:]
+        named = {one.split(":")[1] for one in volumes if ":" in one}
+        folder = self.root / ("volumes" if target in named else name) / target[1:]
         folder.mkdir(parents=True, exist_ok=True)
+        if target not in named:
+            for one in named:
+                inner = self.root / name / one[1:]
+                if inner.is_relative_to(folder) and not inner.exists():
+                    inner.symlink_to(self.folder(name, one))
         return folder
 
     def _secrets(self, name: str) -> Path:

@@ -26,7 +26,8 @@ from tasks.building.complete_sets import complete_set
 from tasks.building.product_status import certified, confirmed
 from tasks.building.recipe import Ingredient, Recipe, provisional
 from tasks.flat import FlatSet
-from tasks.stack import ScienceSet, science_recipe
+from tasks.science.science_set import ScienceSet
+from tasks.stack import science_recipe
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, ProductRef, RawFrame
 from tasks.support.workspace import Workspace

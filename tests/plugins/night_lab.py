@@ -126,6 +126,23 @@ class Lab:
                 report = run(list(paths), self.folder / out, given)
         return Run(report, events)
 
+    def combine(self, selection: Any, out: str = "mosaics", steps: Any = None, **options: Any) -> Run:
+        """Combine the stacks of a selection in this process, without previews by default."""
+        from flows.mosaic import Options, combine_stacks
+        from tasks.prefect_internals.heartbeats import prompt_heartbeats
+        from tasks.support.step import listening
+
+        given = Options.model_validate(
+            {"data_dir": self.data, "previews": False, "parameters": self.parameters(**(steps or {}))}
+            | options
+        )
+        events: list[StepEvent] = []
+        with pytest.MonkeyPatch.context() as patch, listening(events.append):
+            patch.setenv("NIRFLOW_DATABASE_URL", self.url)
+            with prompt_heartbeats(combine_stacks) as run:
+                report = run(selection, self.folder / out, given)
+        return Run(report, events)
+
     def environment(self) -> dict[str, str]:
         """Return the environment of a separate process: the session's Prefect server, this lab's database."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_API")}

@@ -77,12 +77,17 @@ class Observatory:
         return recorded(Settings())
 
     def run(self, flow: Any, request: Any) -> Any:
-        """Run a deployed flow in this process; afterwards ``events`` has only its events."""
+        """Run a deployed flow in this process, and return its report, also if it waits for a calibration; afterwards
+        ``events`` has only its events."""
+        from deployments.deployed.common import WaitingError
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
         self.events.clear()
         with prompt_heartbeats(flow) as ready:
-            return ready(request)
+            try:
+                return ready(request)
+            except WaitingError as waits:
+                return waits.report
 
     def products(self, kind: str) -> tuple[Product, ...]:
         """Return all products of a kind."""

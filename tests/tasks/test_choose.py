@@ -288,6 +288,9 @@ def test_a_group_whose_middle_has_no_dark_goes_on_with_the_frames_that_have_one(
     chosen = choose_calibrations.fn("the set", frames, ("dark",), [], Choice(), workspace)
     assert chosen.of("dark").name == made.name
     assert [one.name for one in chosen.unserved] == ["S0.fits", "S2.fits", "S3.fits"]
+    # Without an optional calibration everything is as if it had not been asked for.
+    kinds = ("dark", "distortion")
+    assert choose_calibrations.fn("the set", frames, kinds, [], Choice(), workspace) == chosen
     for one in chosen.unserved:
         assert one.reason.startswith(
             "no dark serves it, but S1_dark.fits serves others of its group: exposure 120"

@@ -16,7 +16,8 @@ from calib_store.model.values import exposures_in, packed_exposures, problem_of
 from imaging.detrend.detrend import DetrendParameters
 from imaging.pixels.bright_pixels import BrightPixels
 from tasks.earlier_exposures import Exposures, earlier_of, find_exposures
-from tasks.stack import ScienceSet, science_recipe
+from tasks.science.science_set import ScienceSet
+from tasks.stack import science_recipe
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, RawFrame
 from tasks.support.workspace import Workspace

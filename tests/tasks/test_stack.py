@@ -10,7 +10,8 @@ import pytest
 from imaging.astrometry.world_coordinates import AstrometryParameters
 from tasks import stack
 from tasks.reference_catalogue.field_catalogue import FieldCatalogue, UsedCatalogue
-from tasks.stack import ScienceSet, for_group, science_recipe
+from tasks.science.science_set import ScienceSet, for_group
+from tasks.stack import science_recipe
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, LeftOut, RawFrame
 

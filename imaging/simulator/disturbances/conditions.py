@@ -85,6 +85,13 @@ class Disturbances(StepParameters):
         0.0, "rotation of the field in the second half of the sequence", unit="deg", ge=-180, le=180
     )
 
+    distortion: float = parameter(
+        0.0,
+        "radial distortion of the camera: how much farther out a star would be without it in the middle of an edge of "
+        "the frames, relative to its distance from their centre; it grows with the cube of that distance",
+        ge=-0.01, le=0.01,
+    )  # fmt: skip
+
     trail: int | None = parameter(
         None, "index of the science frame with a satellite trail (0: the first)", ge=0
     )

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.photometry.calibrate import NOMINAL
 from imaging.photometry.depth import SIGMAS
-from imaging.photometry.magnitudes import NOMINAL
 from imaging.simulator.reference.draw_catalogue import true_zero_point
 from imaging.simulator.score_figures import ScoreRow
 from imaging.simulator.stack_model import StackProduct

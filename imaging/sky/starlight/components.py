@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 1
+VERSION = 2
 
 #: Signal to noise of a new point.
 _THRESHOLD: Final = 4.0

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.planes import Planes
+from imaging.pixels.bands import bands
 from imaging.pixels.dq import DQ, UNUSABLE
 
 #: Name of the plane with a frame's starlight, float32, electrons, 0 in its mask.
 LIGHT: Final = "light"
+#: Rows of a distorted frame that are placed at a time.
+_BAND: Final = 128
+#: Function from pixels of a frame to those that it would have without distortion.
+Undistorted = Callable[
+    [NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]
+]
 
 
 def crowding(sources: int, seeing: float, shape: tuple[int, int]) -> float:
@@ -36,6 +43,7 @@ def light_on_frame(
     shape: tuple[int, int],
     factor: float,
     mask: NDArray[np.uint8] | None,
+    undistorted: Undistorted | None = None,
 ) -> NDArray[np.float32]:
     """Return the light of a field in the pixels of a frame, outside its mask.
 
@@ -44,26 +52,41 @@ def light_on_frame(
     light
         On the grid of the stack, (ny, nx), electrons; 0 beyond it.
     to_grid
-        xx, xy, yx, yy, x0, y0 from the frame's pixels to the grid's.
+        xx, xy, yx, yy, x0, y0 from the frame's pixels, without distortion, to the grid's.
     shape
         Rows and columns of the frame.
     factor
         From the electrons of the stack to those of the frame.
     mask
         1 on sources of the frame; None: nothing is masked.
+    undistorted
+        Function from pixels of the frame to those that it would have without distortion; None without distortion.
 
     Returns
     -------
     ndarray of float32
         Interpolated linearly: it is as smooth as stars are.
     """
-    from scipy.ndimage import affine_transform
+    from scipy.ndimage import affine_transform, map_coordinates
 
     xx, xy, yx, yy, x0, y0 = to_grid
-    placed = affine_transform(
-        light, np.array([[yy, yx], [xy, xx]]), offset=(y0, x0), output_shape=shape, order=1, mode="constant",
-        cval=0.0, output=np.float32,
-    )  # fmt: skip
+    how: dict[str, Any] = {"order": 1, "mode": "constant", "cval": 0.0}
+    if undistorted is None:
+        placed = affine_transform(
+            light,
+            np.array([[yy, yx], [xy, xx]]),
+            offset=(y0, x0),
+            output_shape=shape,
+            output=np.float32,
+            **how,
+        )
+    else:
+        placed = np.empty(shape, np.float32)
+        for rows in bands(shape[0], _BAND):
+            y, x = np.mgrid[rows, : shape[1]].astype(np.float64)
+            x, y = undistorted(x, y)
+            there = np.stack([yx * x + yy * y + y0, xx * x + xy * y + x0])
+            map_coordinates(light, there, output=placed[rows], **how)
     placed *= np.float32(factor)
     if mask is not None:
         placed[mask > 0] = 0.0

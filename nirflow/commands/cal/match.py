@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calib_store.choice.serving import kinds_for
-from imaging.kinds import CalibrationKind
+from imaging.kinds import KINDS, RuleKind
 from nirflow.commands.cal.naming import AsOf, Author, Json, acting_user, as_json, open_store
 from nirflow.console.output import print_lines
 from nirflow.console.tables import Column, print_json, print_table
@@ -29,8 +29,12 @@ FrameName = Annotated[
 ]
 _REMEDY = "Give the path of a raw frame, or the name of one that the store knows."
 Kind = Annotated[
-    CalibrationKind | None,
-    typer.Option("--kind", help="Only this kind. Default: all that the frame may need."),
+    RuleKind | None,
+    typer.Option(
+        "--kind",
+        help="Only this kind. Default: all that the frame may need. standard: the standard field that gives its field "
+        "a zero point if no catalogue does.",
+    ),
 ]
 
 
@@ -158,7 +162,8 @@ def rules(
         agree = ", ".join(
             f"{fact} +-{rule.tolerance[fact]:g}" if rule.tolerance.get(fact) else fact for fact in rule.match
         )
-        within = f"{rule.window_days:g} days" if rule.window_days is not None else "any time"
+        days = rule.window_days
+        within = "any time" if days is None else f"{days:g} {'day' if days == 1 else 'days'}"
         kind = f"{'published ' if rule.published else ''}{rule.kind}"
         rows.append([rule.name, kind, agree, within, rule.frames])
     print_table(columns, rows, title=f"Rules {shown.version}")
@@ -229,12 +234,15 @@ def _print_no_need(facts: FrameFacts, json: bool) -> None:
 
 
 def _exit(matches: Sequence[Match]) -> None:
+    required = [one for one in matches if one.kind not in KINDS or not KINDS[one.kind].is_optional]
+    matches = required or matches
     missing = sum(one.product is None for one in matches)
     if missing:
         raise typer.Exit(Exit.NOTHING if missing == len(matches) else Exit.PARTIAL)
 
 
 def _print_explanation(match: Match, facts: FrameFacts) -> None:
+    from calib_store.model.values import STANDARD
     from calib_store.rules.order import labels
 
     taken = match.product.name_and_id if match.product else "none"
@@ -244,7 +252,8 @@ def _print_explanation(match: Match, facts: FrameFacts) -> None:
         f"taken {facts.middle:%Y-%m-%d %H:%M}; by the rules {match.rules_version}{when}",
         style="dim",
     )
-    best_first = f"best first: {'; '.join(labels(match.order))}"
+    order = ("nearest in time",) if match.kind == STANDARD else labels(match.order)
+    best_first = f"best first: {'; '.join(order)}"
     print_lines(*textwrap.wrap(best_first, 98, subsequent_indent="  "), style="dim")
     if not match.candidates:
         then = f" had no {match.kind} at all then" if match.as_of else f" has no {match.kind} at all"

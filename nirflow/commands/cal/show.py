@@ -10,6 +10,7 @@ import typer
 
 from calib_store.choice.serving import serves
 from imaging.listed import counted
+from imaging.machine import size_text
 from nirflow.commands.cal.naming import (
     Json,
     ProductOrFrame,
@@ -90,7 +91,7 @@ def _show_product(store: Store, product: Product, preview: bool, json: bool) -> 
         ["inputs taken", f"{cell(product.span[0])} to {cell(product.span[1])}"],
         ["made, UT", product.made_at], ["by", product.software_version],
         ["algorithm", product.algorithm_version], ["flow run", product.flow_run_id],
-        ["recipe", product.recipe_key], ["sha256", product.sha256], ["size", f"{product.size} bytes"],
+        ["recipe", product.recipe_key], ["sha256", product.sha256], ["size", size_text(product.size)],
         ["file", f"{condition}, {place}"], ["preview", picture],
     ]  # fmt: skip
     rows += [
@@ -161,7 +162,7 @@ def _preview(store: Store, product: Product) -> str | None:
     try:
         private_folder(folder)
         with ProductFile(store.file_of(product)) as file:
-            preview_product(picture, file, title=product.name.removesuffix(".fits"))
+            preview_product(picture, file)
     except (NirflowError, OSError):  # its file is damaged, or the folder cannot be written to: no picture
         return None
     return str(picture)

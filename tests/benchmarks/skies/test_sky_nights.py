@@ -17,6 +17,7 @@ DETAILS = {
     "sky_wave_length", "channels", "persistence_from", "persistence_decay", "exposed_before", "probe_glow",
     "probe_radius", "galaxy_axis_ratio", "trail_level", "aborted_after", "unguided_length",
     "pattern_rms", "unsettled",  # not of this instrument
+    "distortion",  # of the camera, not of the sky
 }  # fmt: skip
 
 

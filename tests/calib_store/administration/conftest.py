@@ -24,8 +24,8 @@ from imaging.errors import StoreError
 @pytest.fixture(scope="module")
 def templates(
     real_server: RealServer, facts, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, str, Path]]:
-    """Template databases, one with a store and one with an unused store; and a backup whose dump can be edited."""
+) -> Iterator[tuple[str, StoreSettings, Path]]:
+    """A template database with a store, an unused store, and a backup whose dump can be edited."""
     folder, names = tmp_path_factory.mktemp("written"), (f"full_{os.getpid()}", f"unused_{os.getpid()}")
     full, unused = (
         StoreSettings(data_dir=folder / name, database_url=SecretStr(real_server.url(name))) for name in names
@@ -37,37 +37,44 @@ def templates(
     execute(full, f"UPDATE frames SET target = '{MARK}'")
     backup(full, folder / "backup")
     dump_again(full, folder / "backup", "--compress=none")
-    yield (*names, folder / "backup")
+    yield names[0], unused, folder / "backup"
     with real_server.connect() as connection:
         for name in names:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def filled(
-    settings: Settings, real_server: RealServer, templates: tuple[str, str, Path], tmp_path: Path
-) -> tuple[StoreSettings, Path]:
-    """A store, and a backup of it; both may be changed."""
-    source = settings()
-    with real_server.connect() as connection:
-        connection.execute(f"CREATE DATABASE {database_of(source)} TEMPLATE {templates[0]}")
-    shutil.copytree(templates[2], tmp_path / "backup")
-    return source, tmp_path / "backup"
+def folder(templates: tuple[str, StoreSettings, Path], tmp_path: Path) -> Path:
+    """A backup, which may be changed."""
+    return Path(shutil.copytree(templates[2], tmp_path / "backup"))
 
 
 @pytest.fixture
-def unused(settings: Settings, real_server: RealServer, templates: tuple[str, str, Path]) -> StoreSettings:
+def source(
+    settings: Settings, real_server: RealServer, templates: tuple[str, StoreSettings, Path]
+) -> StoreSettings:
+    """The store of the backup, which may be changed."""
+    made = settings()
+    with real_server.connect() as connection:
+        connection.execute(f"CREATE DATABASE {database_of(made)} TEMPLATE {templates[0]}")
+    return made
+
+
+@pytest.fixture
+def unused(
+    settings: Settings, real_server: RealServer, templates: tuple[str, StoreSettings, Path]
+) -> StoreSettings:
     """A store that was created and never used."""
     target = settings(folder="target")
     with real_server.connect() as connection:
-        connection.execute(f"CREATE DATABASE {database_of(target)} TEMPLATE {templates[1]}")
+        connection.execute(f"CREATE DATABASE {database_of(target)} TEMPLATE {database_of(templates[1])}")
     return target
 
 
 @pytest.fixture
-def refused(unused: StoreSettings) -> Callable[..., StoreError]:
+def refused(templates: tuple[str, StoreSettings, Path]) -> Callable[..., StoreError]:
     """Restore a backup to an unused store, which must stay unchanged, and return the error."""
-    target = unused
+    target = templates[1]
 
     def attempt(folder: Path, match: str) -> StoreError:
         with Store.open(target) as store:

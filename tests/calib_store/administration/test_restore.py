@@ -57,9 +57,8 @@ def edit_dump(folder: Path, old: bytes, new: bytes) -> None:
     ],
 )
 def test_a_dump_that_holds_more_than_rows_is_refused_by_name(
-    filled: tuple[StoreSettings, Path], refused, statements: tuple[str, ...], named: str, tmp_path: Path
+    source: StoreSettings, folder: Path, refused, statements: tuple[str, ...], named: str, tmp_path: Path
 ) -> None:
-    source, folder = filled
     ran = tmp_path / "ran"
     execute(source, *(one.replace("{ran}", str(ran)) for one in statements))
     dump_again(source, folder)
@@ -67,8 +66,7 @@ def test_a_dump_that_holds_more_than_rows_is_refused_by_name(
     assert not ran.exists()
 
 
-def test_rows_as_statements_are_refused(filled: tuple[StoreSettings, Path], refused) -> None:
-    source, folder = filled
+def test_rows_as_statements_are_refused(source: StoreSettings, folder: Path, refused) -> None:
     dump_again(source, folder, "--inserts")
     refused(folder, "has no rows of products as pg_dump writes them")
 
@@ -96,14 +94,13 @@ def test_rows_as_statements_are_refused(filled: tuple[StoreSettings, Path], refu
     ],
 )
 def test_statements_hidden_in_the_archive_are_refused(
-    filled: tuple[StoreSettings, Path], refused, old: bytes, new: bytes, match: str
+    folder: Path, refused, old: bytes, new: bytes, match: str
 ) -> None:
-    edit_dump(filled[1], old, new)
-    refused(filled[1], match)
+    edit_dump(folder, old, new)
+    refused(folder, match)
 
 
-def test_a_dump_that_ends_early_is_refused(filled: tuple[StoreSettings, Path], refused) -> None:
-    _, folder = filled
+def test_a_dump_that_ends_early_is_refused(folder: Path, refused) -> None:
     whole = (folder / read_backup(folder).dump).read_bytes()
     for part in (0, 10, len(whole) // 3, len(whole) - 300):
         (folder / "cut").write_bytes(whole[:part])
@@ -114,8 +111,7 @@ def test_a_dump_that_ends_early_is_refused(filled: tuple[StoreSettings, Path], r
 # Rows that no store has
 
 
-def test_rows_obey_the_constraints_of_the_stores_tables(filled: tuple[StoreSettings, Path], refused) -> None:
-    source, folder = filled
+def test_rows_obey_the_constraints_of_the_stores_tables(source: StoreSettings, folder: Path, refused) -> None:
     whole = (folder / read_backup(folder).dump).read_bytes()
     with psycopg.connect(url_of(source)) as connection:
         ((frame,), (product,), (name,)) = (
@@ -138,10 +134,7 @@ def test_rows_obey_the_constraints_of_the_stores_tables(filled: tuple[StoreSetti
         take(folder, folder / "before")
 
 
-def test_numbers_of_rows_match_those_that_the_backup_records(
-    filled: tuple[StoreSettings, Path], refused
-) -> None:
-    _, folder = filled
+def test_numbers_of_rows_match_those_that_the_backup_records(folder: Path, refused) -> None:
     recorded = read_backup(folder)
     for change in (
         {"products": 1},
@@ -155,9 +148,8 @@ def test_numbers_of_rows_match_those_that_the_backup_records(
 
 
 def test_serial_numbers_that_leave_none_for_later_rows_are_refused(
-    filled: tuple[StoreSettings, Path], refused
+    source: StoreSettings, folder: Path, refused
 ) -> None:
-    source, folder = filled
     execute(source, "UPDATE status_history SET id = id + 9223372036854775000")
     dump_again(source, folder)
     refused(folder, "has a row of status_history with the number 9223372036854775")
@@ -174,9 +166,8 @@ def test_serial_numbers_that_leave_none_for_later_rows_are_refused(
     ],
 )
 def test_times_that_no_reader_can_represent_are_refused(
-    filled: tuple[StoreSettings, Path], refused, statement: str
+    source: StoreSettings, folder: Path, refused, statement: str
 ) -> None:
-    source, folder = filled
     execute(source, statement)
     dump_again(source, folder)
     refused(folder, "is not between the years 2 and 9998")
@@ -230,9 +221,8 @@ def test_times_that_no_reader_can_represent_are_refused(
     ],
 )
 def test_rows_that_no_command_could_read_are_refused_before_they_are_kept(
-    filled: tuple[StoreSettings, Path], refused, statement: str, match: str
+    source: StoreSettings, folder: Path, refused, statement: str, match: str
 ) -> None:
-    source, folder = filled
     execute(source, statement)
     dump_again(source, folder)
     refused(folder, match)

@@ -24,9 +24,8 @@ from imaging.errors import StoreError
 
 
 def test_a_dump_that_unpacks_to_too_much_is_refused(
-    filled: tuple[StoreSettings, Path], refused, monkeypatch: pytest.MonkeyPatch
+    source: StoreSettings, folder: Path, refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, folder = filled
     execute(source, "UPDATE frames SET target = repeat('x', 30000000)")
     dump_again(source, folder)
     monkeypatch.setattr(dump, "_FREE", 1_000_000)
@@ -37,9 +36,8 @@ def test_a_dump_that_unpacks_to_too_much_is_refused(
 
 
 def test_the_unpacking_process_has_limited_memory_and_time(
-    filled: tuple[StoreSettings, Path], refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    folder: Path, refused, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _, folder = filled
     with monkeypatch.context() as patch:
         patch.setattr(dump, "_MEMORY", 1000)
         refused(folder, "cannot be unpacked")
@@ -55,7 +53,7 @@ def test_the_unpacking_process_has_limited_memory_and_time(
 
 
 def test_the_unpacking_process_has_no_rights(
-    filled: tuple[StoreSettings, Path], unused: StoreSettings, monkeypatch: pytest.MonkeyPatch
+    folder: Path, unused: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No secrets, no files written; for root a different account, without capabilities, that runs nothing else."""
     spy = Path("/tmp") / f"nirflow-spy-{os.getpid()}"
@@ -67,7 +65,7 @@ def test_the_unpacking_process_has_no_rights(
     try:
         monkeypatch.setattr(dump, "program_for", lambda *_: spy)
         with pytest.raises(StoreError, match="cannot be unpacked") as caught:
-            restore(unused, filled[1])
+            restore(unused, folder)
     finally:
         spy.unlink()
     recorded = str(caught.value)
@@ -95,9 +93,8 @@ def test_the_unpacking_process_has_no_rights(
     ],
 )
 def test_a_manifest_that_leads_elsewhere_is_refused(
-    filled: tuple[StoreSettings, Path], refused, change: dict[str, object], match: str
+    folder: Path, refused, change: dict[str, object], match: str
 ) -> None:
-    folder = filled[1]
     recorded = read_backup(folder)
     (folder / "backup.json").write_text(recorded.model_copy(update=change).model_dump_json())
     refused(folder, match)
@@ -105,10 +102,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(
 
 @pytest.mark.parametrize("file", ["backup.json", "dump"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_anything_but_a_regular_file_is_refused(
-    filled: tuple[StoreSettings, Path], refused, file: str, kind: str
-) -> None:
-    folder = filled[1]
+def test_anything_but_a_regular_file_is_refused(folder: Path, refused, file: str, kind: str) -> None:
     path = folder / (file if file != "dump" else read_backup(folder).dump)
     path.rename(folder / "elsewhere")
     if kind == "link":
@@ -121,18 +115,17 @@ def test_anything_but_a_regular_file_is_refused(
 
 
 def test_a_manifest_that_is_too_large_is_not_read(
-    filled: tuple[StoreSettings, Path], refused, monkeypatch: pytest.MonkeyPatch
+    folder: Path, refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup_folder, "_LONGEST_MANIFEST", 10)
-    refused(filled[1], "is larger than")
+    refused(folder, "is larger than")
 
 
 @pytest.mark.parametrize("kind", ["link", "linked folder", "linked objects", "pipe", "longer", "other bytes"])
 def test_only_the_files_of_products_are_restored(
-    filled: tuple[StoreSettings, Path], unused: StoreSettings, tmp_path: Path, kind: str
+    source: StoreSettings, folder: Path, unused: StoreSettings, tmp_path: Path, kind: str
 ) -> None:
     """Only files named by a product are read: the rest of the folder is ignored."""
-    source, folder = filled
     with Store.open(source) as store:
         one, other = store.products()
     kept = LocalObjects(folder / "objects")
@@ -169,9 +162,8 @@ def test_only_the_files_of_products_are_restored(
 
 
 def test_an_account_that_owns_the_database_and_nothing_else_restores(
-    filled: tuple[StoreSettings, Path], settings: Settings, real_server: RealServer, facts, tmp_path: Path
+    source: StoreSettings, folder: Path, settings: Settings, real_server: RealServer, facts, tmp_path: Path
 ) -> None:
-    source, folder = filled
     user = real_server.account(f"ana_{os.getpid()}")
     target = settings(user=user, folder="target")
     name = database_of(target)
@@ -193,9 +185,8 @@ def test_an_account_that_owns_the_database_and_nothing_else_restores(
 
 
 def test_the_embedded_database_is_restored_by_its_own_role(
-    filled: tuple[StoreSettings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: StoreSettings, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, folder = filled
     target = StoreSettings(data_dir=tmp_path / "new")
     try:
         postgres.ensure_running(target.data_dir)

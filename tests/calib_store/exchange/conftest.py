@@ -11,6 +11,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from astropy.io import fits
+from clean_databases import CleanDatabases
 from foreign_products import KEY, PRIMARY
 from pydantic import SecretStr
 from transfers import OF, WHO, product_bytes
@@ -23,16 +24,12 @@ from calib_store.store import Store
 
 
 @pytest.fixture
-def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
+def other(postgres_address, clean_databases: CleanDatabases, tmp_path: Path) -> Iterator[Store]:
     """Another store, empty."""
-    name = f"other_{tmp_path.name[-12:].replace('-', '_')}"
-    with postgres_address.administer() as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE nirflow_template OWNER nirflow')
-    url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
-    with Store.open(StoreSettings(data_dir=tmp_path / "other", database_url=SecretStr(url))) as opened:
-        yield opened
-    with postgres_address.administer() as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with clean_databases.one() as name:
+        url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
+        with Store.open(StoreSettings(data_dir=tmp_path / "other", database_url=SecretStr(url))) as opened:
+            yield opened
 
 
 @pytest.fixture

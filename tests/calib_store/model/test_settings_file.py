@@ -8,12 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run_nirflow
 
 from calib_store.model.settings import StoreSettings, settings_file
 from calib_store.model.settings_file import ForeignSettingsError, WrongSettingsError, read_settings_file
 from deployments.settings.all_settings import Settings
-from nirflow.cli import app
 from nirflow.exits import Exit
 
 OTHER_ACCOUNT = 20_418
@@ -114,7 +113,7 @@ def test_a_named_file_may_belong_to_anybody(here: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("command", [["settings"], ["status"], ["cal", "list"], ["server", "status"]])
 def test_a_command_stops_as_for_an_invalid_file(here: Path, command: list[str]) -> None:
     here.chmod(0o666)
-    done = CliRunner().invoke(app, command)
+    done = run_nirflow(*command)
     assert done.exit_code == Exit.USAGE
     assert "nirflow.toml" in done.stderr
     assert "chmod go-w" in done.stderr.replace("\n", " ")

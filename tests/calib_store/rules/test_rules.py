@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hostile import harmful
 
+from calib_store.model.values import STANDARD
 from calib_store.rules.rules import Rule, RuleSet, differences
 from calib_store.rules.rules_toml import read_rules, rules_in, rules_text, shipped_rules, shipped_text
 from imaging.errors import StoreError
@@ -67,10 +68,10 @@ def test_a_table_is_written_as_it_is_read() -> None:
 
 def test_the_version_changes_with_the_content() -> None:
     """A change of the table requires a new version, and a new digest here."""
-    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-6+niri-imaging-1", "87e77b1b4a1f0f94")
+    assert (RULES.version, RULES.digest[:16]) == ("f2-imaging-8+niri-imaging-3", "f454a9ab0d4def5f")
     first = tuple(rule for rule in RULES.rules if not rule.instrument)
-    alone = RULES.model_copy(update={"version": "f2-imaging-6", "rules": first})
-    assert alone.digest[:16] == "f4d82dc74196d38c"
+    alone = RULES.model_copy(update={"version": "f2-imaging-8", "rules": first})
+    assert alone.digest[:16] == "b5d888a056758f3e"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_published_and_a_made_mask_are_different_configurations(facts) -> None
 def test_kinds(facts) -> None:
     assert RULES.configuration("image", facts()) is None
     assert RULES.configuration("dark", facts(), published=True) is None
-    assert {one.kind for one in RULES.rules} == set(CALIBRATION_KINDS)
+    assert {one.kind for one in RULES.rules} == {*CALIBRATION_KINDS, STANDARD}
     with pytest.raises(StoreError, match="no product kind 'bias'"):
         RULES.configuration("bias", facts())
 

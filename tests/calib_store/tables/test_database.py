@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -172,6 +173,17 @@ def test_decisions_are_written_once_if_the_answer_is_lost(
     store.record_decisions([Decision(frame.sha256, match, product)])  # another act: another entry
     with store.database.begin() as connection:
         assert connection.scalar(text("SELECT count(*) FROM decisions")) == 2
+
+
+def test_a_server_that_is_too_old_is_refused_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(Database(store.database.url)) as old:
+        monkeypatch.setattr("calib_store.tables.database._OLDEST", 990000)
+        for act in (old.read, old.run):
+            with pytest.raises(
+                StoreError, match=r"is PostgreSQL 1\d\.\d.*; nirflow needs 99 or later"
+            ) as raised:
+                act(lambda c: c.execute(ONE).scalar())
+            assert "Upgrade it" in raised.value.remedy
 
 
 def test_the_pool_is_small_and_bounded(store: Store, postgres_address) -> None:

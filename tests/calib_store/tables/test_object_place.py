@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from clean_databases import CleanDatabases
 from sqlalchemy import text
 
 from calib_store.curation.verify import gc, verify
@@ -35,19 +36,15 @@ def root(store: Store) -> Path:
 
 
 @pytest.fixture
-def other(postgres_address, tmp_path: Path) -> Iterator[Store]:
+def other(postgres_address, clean_databases: CleanDatabases, tmp_path: Path) -> Iterator[Store]:
     """Another store, empty; created at a different time than the template of the tests' databases."""
-    name = f"other_{uuid.uuid4().hex[:12]}"
-    with postgres_address.administer() as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE nirflow_template OWNER nirflow")
-    database = Database(postgres_address.url(name))
-    with database.begin() as connection:
-        connection.execute(text("UPDATE rule_changes SET changed_at = changed_at + interval '1 ms'"))
-    objects = objects_of(StoreSettings(data_dir=tmp_path / "other"))
-    yield Store(database, objects)
-    database.close()
-    with postgres_address.administer() as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with clean_databases.one() as name:
+        database = Database(postgres_address.url(name))
+        with database.begin() as connection:
+            connection.execute(text("UPDATE rule_changes SET changed_at = changed_at + interval '1 ms'"))
+        objects = objects_of(StoreSettings(data_dir=tmp_path / "other"))
+        yield Store(database, objects)
+        database.close()
 
 
 def looking_at(store: Store, objects: ObjectStore) -> Store:

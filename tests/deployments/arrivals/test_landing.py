@@ -197,7 +197,7 @@ def test_a_file_that_stays_incomplete_is_warned_of_once_and_still_checked(
         clock.time += 0.5
         for found in landings.settled():
             looks.append(clock.time - began)
-            if landings.put_off(found):
+            if landings.put_off(found, "it ends early"):
                 warned.append(clock.time - began)
     assert len(warned) == 1
     assert 100 <= warned[0] <= 200
@@ -212,7 +212,25 @@ def test_a_file_that_stays_incomplete_is_warned_of_once_and_still_checked(
     assert landings.settled() == []
     clock.time += 1.0
     assert landings.settled() == [str(path)]
-    assert not landings.put_off(str(path))
+    assert not landings.put_off(str(path), "it ends early")
+
+
+def test_a_file_that_was_incomplete_for_long_before_is_warned_of_at_once(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """An earlier watcher may have seen it for a quarter of an hour: its date shows that."""
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"some")
+    age = [99.0]
+    landings = Landings(1.0, 100.0, clock, lambda: path.stat().st_ctime + age[0])
+    begin(landings, path)
+    clock.time += 1.0
+    assert landings.settled() == [str(path)]
+    assert not landings.put_off(str(path), "it ends early")
+    (listed,) = landings.listed()
+    assert (listed.path, listed.size, listed.reason) == (str(path), 4, "it ends early")
+    age[0] = 101.0
+    assert landings.put_off(str(path), "it ends early")
 
 
 def test_a_file_that_unpacks_to_more_than_any_frame_is_not_waited_for(

@@ -1,4 +1,4 @@
-"""The last night, the frames of a run, and the current paths of their files."""
+"""The frames of a run, and the current paths of their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,7 +18,7 @@ from deployments.arrivals.selection import (
     files_of,
     frames_of_nights,
     frames_of_sequence,
-    last_night,
+    limited_to,
 )
 from deployments.prefect_api.urgency import urgency
 from imaging.frames.facts import FrameFacts
@@ -28,47 +27,6 @@ from imaging.instruments import catalogue
 from tasks.support.references import LeftOut
 
 NIGHT = date(2013, 11, 21)
-SANTIAGO = ZoneInfo("America/Santiago")
-
-
-@pytest.mark.parametrize(
-    ("moment", "night"),
-    [
-        # Nine in the morning in Chile, in summer and in winter.
-        (datetime(2013, 11, 21, 9, tzinfo=SANTIAGO), date(2013, 11, 21)),
-        (datetime(2014, 6, 21, 9, tzinfo=SANTIAGO), date(2014, 6, 21)),
-        # The days on which the clocks change.
-        (datetime(2014, 4, 27, 9, tzinfo=SANTIAGO), date(2014, 4, 27)),
-        (datetime(2014, 9, 7, 9, tzinfo=SANTIAGO), date(2014, 9, 7)),
-        # Late in the evening the night that has begun is not the last one; towards the morning it is.
-        (datetime(2013, 11, 20, 22, 59, tzinfo=SANTIAGO), date(2013, 11, 20)),
-        (datetime(2013, 11, 20, 23, 0, tzinfo=SANTIAGO), date(2013, 11, 21)),
-        # The day after a night, before and after its end in the afternoon.
-        (datetime(2013, 11, 21, 13, 59, tzinfo=UTC), NIGHT),
-        (datetime(2013, 11, 21, 17, 1, tzinfo=UTC), NIGHT),
-        (datetime(2013, 11, 22, 1, 59, tzinfo=UTC), NIGHT),
-        (datetime(2013, 11, 22, 2, 0, tzinfo=UTC), date(2013, 11, 22)),
-        # The same moment in another time zone is the same night.
-        (datetime(2013, 11, 21, 12, tzinfo=UTC).astimezone(ZoneInfo("Pacific/Honolulu")), NIGHT),
-    ],
-)
-def test_the_last_night(moment: datetime, night: date) -> None:
-    assert last_night(moment, SANTIAGO) == night
-
-
-@pytest.mark.parametrize("zone", ["Pacific/Honolulu", "Australia/Sydney", "Europe/Madrid", "UTC"])
-def test_in_the_morning_of_any_observatory_the_last_night_has_the_date_of_that_morning(zone: str) -> None:
-    for month in range(1, 13):
-        morning = datetime(2014, month, 9, 9, tzinfo=ZoneInfo(zone))
-        assert last_night(morning, ZoneInfo(zone)) == morning.date()
-
-
-def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -> None:
-    """Throughout the year, its last night is the one whose frames were taken in the hours before."""
-    for day in range(366):
-        morning = datetime(2014, 1, 1, 9, tzinfo=SANTIAGO) + timedelta(days=day)
-        dawn = morning - timedelta(hours=3)
-        assert last_night(morning, SANTIAGO) == catalogue.site_of("F2").night_of(dawn), morning
 
 
 @pytest.mark.parametrize(
@@ -125,6 +83,18 @@ def taken(
 
 def names(frames: tuple[Frame, ...]) -> list[str]:
     return [frame.name for frame in frames]
+
+
+def test_frames_are_limited_to_targets_and_to_a_folder(
+    store: Store, taken: Callable[..., FrameRecord], tmp_path: Path
+) -> None:
+    taken("a.fits", target="WISE  J0413")
+    taken("b.fits", target="M 42")
+    taken("dark.fits", kind="dark")
+    found = frames_of_nights(store, NIGHT, NIGHT, 0)
+    assert names(limited_to(found, ["wise j0413"], None)) == ["a.fits", "dark.fits"]
+    assert names(limited_to(found, [], tmp_path)) == ["a.fits", "b.fits", "dark.fits"]
+    assert limited_to(found, [], tmp_path / "elsewhere") == ()
 
 
 def test_science_of_the_nights_and_calibrations_near_them(

@@ -147,6 +147,12 @@ def test_frames_of_other_nights_are_nothing_to_do(
     known.frames.ingest([record("S1.fits")])
     with prompt_heartbeats(nightly) as run, pytest.raises(NothingToDoError):
         run(NightlyRequest(first=date(2014, 1, 1)))
+    with (
+        prompt_heartbeats(nightly) as run,
+        pytest.raises(NothingToDoError, match="no science of M 42") as caught,
+    ):
+        run(NightlyRequest(first=NIGHT, targets=("M 42",)))
+    assert caught.value.remedy == "Its targets are: FIELD."
     with prompt_heartbeats(calibrations) as run, pytest.raises(NothingToDoError):
         run(CalibrationsRequest(first=NIGHT))  # there is science only
 

@@ -36,6 +36,7 @@ DECISION = {"decision": "certify", "product": "a", "reason": "b"}
         (Nights, {"first": "2013-11-21", "last": "2013-11-21"}),
         (Nights, {"first": "2013-11-01", "last": "2013-12-01"}),
         (NightlyRequest, {"bands": ["Y", "J-lo"], "only": ["flat"], "calibration_days": 0}),
+        (NightlyRequest, {"folder": "/raw/tonight", "targets": ["WISE J0413", "M 42"]}),
         (NightlyRequest, {"parameters": {"stack": {"low": 4}, "check": {"shape": None}}}),
         (CalibrationsRequest, {"only": ["dark"]}),
         (SequenceRequest, {"sequence": NAME}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from deployments.access.credentials import Credentials, file_of
 from deployments.access.policy import Role
 from deployments.access.sessions import COOKIE
 from deployments.pages.pages import Pages
+from imaging.quick_look.frame_figures import FrameFigures, FrameValues, Judged
+from imaging.quick_look.night_record import NightRecord, write_record
 
 OWNER, VIEWER = "nirflow:own", "eve:looks"
 
@@ -22,6 +26,13 @@ class StoreOfOne:
 
     def page(self, path: str, query: dict[str, str]) -> tuple[int, str]:
         return 200, f"store {path} {sorted(query.items())}"
+
+
+class StatusOfOne:
+    """A page of a status."""
+
+    def page(self) -> str:
+        return "status"
 
 
 class Site:
@@ -39,7 +50,7 @@ class Site:
             self.passed.append(scope["path"])
 
         known = Credentials(OWNER, {Role.VIEWER: VIEWER}, folder)
-        self.pages = Pages(prefect, known, folder / "nights", StoreOfOne())  # type: ignore[arg-type]
+        self.pages = Pages(prefect, known, folder / "nights", StoreOfOne(), StatusOfOne())  # type: ignore[arg-type]
 
     def ask(
         self, path: str, method: str = "GET", query: str = "", **headers: str
@@ -110,6 +121,8 @@ def test_a_login_opens_the_pages(site: Site) -> None:
         == "store products/x [('a', 'b')]"
     )
     assert site.ask("/nights", cookie=cookie)[1]["location"] == "/nights/"
+    assert site.ask("/status/", cookie=cookie)[::2] == (200, "status")
+    assert site.ask("/status/x", cookie=cookie)[0] == 404
     status, headers, text = site.ask("/nights/2013-11-21/S1_dark.fits", cookie=cookie)
     assert (status, text, headers["content-type"]) == (200, "pixels", "application/fits")
     assert headers["content-disposition"] == "attachment"
@@ -135,12 +148,14 @@ def test_behind_tls_the_cookie_is_sent_only_over_tls(site: Site) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nights/2013-11-21/", "/store/", "/nirflow/session", "/nights/none.html"])
-def test_every_answer_forbids_scripts_and_foreign_content(site: Site, path: str) -> None:
+def test_every_answer_forbids_foreign_scripts_and_content(site: Site, path: str) -> None:
     headers = site.ask(path, cookie=site.login().partition(";")[0])[1]
     rules = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
     assert rules["default-src"] == "'none'"
     assert rules["frame-ancestors"] == "'none'"
-    assert not {"script-src", "connect-src", "object-src"} & set(rules)
+    of_a_night = {"script-src", "connect-src"} if path == "/nights/2013-11-21/" else set()
+    assert {"script-src", "connect-src", "object-src"} & set(rules) == of_a_night
+    assert all(rules[name] == "'self'" for name in of_a_night)
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "private, no-cache"
 
@@ -190,3 +205,43 @@ def test_other_requests_are_forwarded_to_the_application(site: Site) -> None:
     for path in paths:
         assert site.ask(path, cookie=site.login().partition(";")[0])[0] == 0
     assert site.passed == paths
+
+
+def test_a_night_that_has_begun_is_followed_before_its_first_run(site: Site) -> None:
+    hostile = "<script>alert(1)</script>"
+    one = FrameFigures(
+        name=f"S1{hostile}.fits", sha256="0" * 64, kind="object", filter="Y", label=hostile, night=date(2013, 11, 22),
+        started=datetime(2013, 11, 22, 3, tzinfo=UTC), exposure=60.0, values=FrameValues(seeing=0.7),
+        judged={"seeing": Judged(verdict="worse than requested", against=hostile)},
+    )  # fmt: skip
+    folder = site.folder / "nights"
+    written = datetime(2013, 11, 22, 3, 2, tzinfo=UTC)
+    write_record(folder, NightRecord(night=one.night, written=written, frames=(one,)))
+    (folder / "2013-11-22" / "other.json").write_text("{}")
+    cookie = site.login().partition(";")[0]
+    assert site.ask("/nights/latest", cookie=cookie)[1]["location"] == "/nights/2013-11-22/#arriving"
+    status, headers, page = site.ask("/nights/2013-11-22/", cookie=cookie)
+    assert status == 200
+    assert "script-src 'self'" in headers["content-security-policy"]
+    assert page.count("<script") == 1
+    assert '<script src="../arriving.js" defer></script>' in page
+    assert "worse than requested" in page
+    # A page that a run has written gets its script here too.
+    (folder / "2013-11-22" / "index.html").write_text(
+        "<p>done</p><!-- nirflow: the server puts the script here -->"
+    )
+    for path in ("/nights/2013-11-22/", "/nights/2013-11-22/index.html"):
+        status, headers, page = site.ask(path, cookie=cookie)
+        assert page == '<p>done</p><script src="../arriving.js" defer></script>'
+        assert headers["content-length"] == str(len(page))
+        assert headers["content-type"].startswith("text/html")
+    status, headers, text = site.ask("/nights/2013-11-22/arriving.json", cookie=cookie)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    row = json.loads(text)["rows"][0]
+    assert row[3] == {"text": "0.70", "title": hostile, "tone": "bad"}
+    assert site.ask("/nights/2013-11-22/other.json", cookie=cookie)[0] == 404
+    status, headers, script = site.ask("/nights/arriving.js", cookie=cookie)
+    assert headers["content-type"].startswith("text/javascript")
+    assert "innerHTML" not in script
+    for path in ("/nights/arriving.js", "/nights/2013-11-22/arriving.json", "/nights/latest"):
+        assert site.ask(path)[0] == 401

@@ -202,6 +202,7 @@ def _beat(run: UUID) -> None:
         ((), "0" * 8, set()),
         (("failure",), "b", {"nirflow: notify of a failed run"}),
         (("night",), "b", {"nirflow: notify of a night's end"}),
+        (("limit",), "b", {"nirflow: notify of a crossed limit"}),
         (("failure", "night"), "b", {"nirflow: notify of a failed run", "nirflow: notify of a night's end"}),
     ],
 )
@@ -217,5 +218,5 @@ def test_notifications_are_sent_for_the_events_of_the_settings(
     if "night" in on and expected:
         triggering = {event for one in wanted if "notify" in one.name for event in one.trigger.expect}  # type: ignore[union-attr]
         assert triggering == {
-            f"prefect.flow-run.{end}" for end in ("Completed", "Incomplete", "Failed", "Crashed")
+            f"prefect.flow-run.{end}" for end in ("Completed", "Waiting", "Incomplete", "Failed", "Crashed")
         }

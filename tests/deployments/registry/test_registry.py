@@ -5,6 +5,7 @@ There is no worker, so the runs stay scheduled. The session's server is shared: 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -143,7 +144,8 @@ def test_only_our_automations_that_are_no_longer_needed_are_deleted(
     kept = client.create_automation(AutomationCore.model_validate(own))
     monkeypatch.setenv("NIRFLOW_NOTIFY_WEBHOOK", "http://127.0.0.1:9/")
     make_automations(client, Settings())
-    notifying = {"nirflow: notify of a failed run", "nirflow: notify of a night's end"}
+    events = ("a failed run", "a night's end", "a crossed limit")
+    notifying = {f"nirflow: notify of {event}" for event in events}
     assert {one.name for one in _own_automations(client)} == before | notifying
     monkeypatch.setenv("NIRFLOW_NOTIFY_ON", '["night"]')
     make_automations(client, Settings())
@@ -244,7 +246,12 @@ def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[C
             Event(
                 name=name,
                 resource=f"{SEQUENCE}{night}.{kind}.Y.{digest}",
-                labels={"nirflow.kind": kind, "nirflow.night": night, "nirflow.urgency": urgency},
+                labels={
+                    "prefect.resource.name": f"{kind} {digest} FIELD {night}",
+                    "nirflow.kind": kind,
+                    "nirflow.night": night,
+                    "nirflow.urgency": urgency,
+                },
             )
             for night, kind, digest in sequences
         ]
@@ -284,7 +291,7 @@ def _delete_started(client: SyncPrefectClient) -> None:
 
 
 def sequence_of(night: str, kind: str, digest: str) -> dict[str, str]:
-    return {"sequence": f"{SEQUENCE}{night}.{kind}.Y.{digest}"}
+    return {"sequence": f"{SEQUENCE}{night}.{kind}.Y.{digest}", "label": f"{kind} {digest} FIELD {night}"}
 
 
 N1, N2 = "2013-11-21", "2013-11-22"
@@ -310,6 +317,18 @@ def test_a_complete_sequence_is_reduced_at_once(
         ("calibrations/calibrations", {"first": N2}),
     ]
     assert {run.state_name for run in _started(client)} == {"Scheduled"}
+    names = {run.name for run in _started(client)}
+    assert f"science 0000000a FIELD {N1}, waits for its turn" in names
+    assert f"calibrations {N2}, waits for its turn" in names
+
+
+def test_runs_of_a_schedule_are_named_before_they_are_due(client: SyncPrefectClient) -> None:
+    nightly = DeploymentFilter.model_validate({"id": {"any_": [ours(client)["nightly/nightly"].id]}})
+    runs = wait_until(
+        lambda: [run for run in client.read_flow_runs(deployment_filter=nightly) if run.auto_scheduled]
+    )
+    assert all(re.fullmatch(r"night \d{4}-\d\d-\d\d, scheduled", run.name) for run in runs)
+    assert len({run.name for run in runs}) == len(runs)
 
 
 @pytest.mark.long

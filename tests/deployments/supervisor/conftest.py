@@ -14,11 +14,10 @@ from waiting import PATIENCE, wait_until
 from deployments import processes
 from deployments.settings.all_settings import Settings
 from deployments.settings.watch_settings import WatchSettings
+from deployments.status.supervisor_state import read_state
 from deployments.supervisor import service
-from deployments.supervisor.service import (
-    read_state,
-)
-from deployments.supervisor.supervise import Part, Supervisor
+from deployments.supervisor.part import Part
+from deployments.supervisor.supervise import Supervisor
 
 
 @pytest.fixture

@@ -12,23 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from supervised_parts import SLEEP
 from waiting import PATIENCE, wait_until
 
 from deployments import processes
+from deployments.notices.outbox import waiting
 from deployments.prefect_api.names import worker_name
 from deployments.prefect_api.rest import RestError
 from deployments.prefect_server.server import ServerError
 from deployments.processes import ProcessError
-from deployments.settings.all_settings import Settings, WorkerSettings
+from deployments.settings.all_settings import NotifySettings, Settings, WorkerSettings
 from deployments.settings.server_settings import ServerAddress, ServerSettings
-from deployments.supervisor import service, supervise
-from deployments.supervisor.service import (
-    PartState,
-    ServiceState,
-    folder_of,
-    read_state,
-)
+from deployments.status.supervisor_state import PartState, ServiceState, folder_of, read_state, write_state
+from deployments.supervisor import part as part_module
+from deployments.supervisor import supervise
 from deployments.supervisor.supervise import Supervisor
 from imaging.io.atomic import take_lock
 
@@ -82,7 +80,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def start(command: list[str], **options: Any) -> Any:
         if command[-1] == "deployments.registry.register":
             command = [sys.executable, "-S", "-c", calls.get("register", "import sys; sys.stdin.read()")]
-        if command[-1] == "deployments.arrivals.main":
+        if command[-1] in ("deployments.arrivals.main", "deployments.judging.judge_process"):
             command = [sys.executable, "-S", "-c", SLEEP]
         return popen(command, **options)
 
@@ -94,7 +92,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(supervise, "worker_command", lambda: [sys.executable, "-S", "-c", SLEEP])
     monkeypatch.setattr(supervise, "_CHECK", 0.02)
     monkeypatch.setattr(supervise, "_HEALTH_CHECK", 0.05)
-    monkeypatch.setattr(supervise, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(part_module, "_FIRST_PAUSE", 0.01)
     return calls
 
 
@@ -111,7 +109,7 @@ def test_all_parts_are_started_reported_and_ended(
     state = read_state(settings)
     assert state is not None
     assert (state.pid, state.alive, state.ready, state.failed) == (os.getpid(), True, True, "")
-    assert [p.name for p in state.parts] == ["server", "worker", "watcher"]
+    assert [p.name for p in state.parts] == ["server", "worker", "watcher", "judge"]
     assert all(p.running and p.pid for p in state.parts)
     assert (state.ui_url, state.api_url) == (ADDRESS.ui_url, ADDRESS.api_url)
     assert state.watched == settings.watch.folders
@@ -120,7 +118,7 @@ def test_all_parts_are_started_reported_and_ended(
     one.stopping.set()
     wait_until(lambda: not the(settings, "worker").running)
     wait_until(lambda: fakes["stopped"] == [f"runs of {worker_name()}", "server", "postgres"])
-    assert [processes.birth(pid) for pid in pids] == [None, None]
+    assert [processes.birth(pid) for pid in pids] == [None, None, None]
     wait_until(lambda: not the(settings, "server").running)
     state = read_state(settings)
     assert state is not None
@@ -312,9 +310,34 @@ def test_the_state_file_is_read_back_and_an_invalid_one_is_ignored(settings: Set
         parts=(PartState(name="worker", pid=8, birth="b", running=True, restarts=2, since=3.5, note="ill"),),
     )  # fmt: skip
     folder_of(settings).mkdir(parents=True)
-    service.write_state(settings, calls)
+    write_state(settings, calls)
     assert read_state(settings) == calls
     assert list(folder_of(settings).iterdir()) == [folder_of(settings) / "state.json"]
     for nonsense in (b"", b"{", b"\xff\xfe", b'{"pid": "x"}', b"[]"):
         (folder_of(settings) / "state.json").write_bytes(nonsense)
         assert read_state(settings) is None
+
+
+def test_a_part_that_restarts_often_is_notified_once_an_hour(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    notify = NotifySettings(webhook=SecretStr("http://127.0.0.1:9/"))
+    one = Supervisor(settings.model_copy(update={"notify": notify}))
+    one._server_restarts.ended("ended with code 1")
+    for _ in range(4):
+        one._server_restarts.restarted()
+        one._report_restarts()
+    (notice,) = waiting(one.settings)
+    assert notice.subject == "nirflow: the server restarts often"
+    assert notice.body.startswith("It was restarted 3 times within the last hour; it ended with code 1 at ")
+    now[0] += 3601
+    for _ in range(3):
+        one._server_restarts.restarted()
+    one._report_restarts()
+    assert len(waiting(one.settings)) == 2
+    only_nights = one.settings.model_copy(update={"notify": notify.model_copy(update={"on": ("night",)})})
+    one.settings, one._reported = only_nights, {}
+    one._report_restarts()
+    assert len(waiting(one.settings)) == 2

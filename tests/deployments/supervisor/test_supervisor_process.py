@@ -20,15 +20,16 @@ from deployments import processes
 from deployments.processes import ProcessError
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
-from deployments.supervisor import service
-from deployments.supervisor.service import (
+from deployments.status.supervisor_state import (
     PartState,
     ServiceState,
-    environment_of,
     folder_of,
     log_of,
     read_state,
+    write_state,
 )
+from deployments.supervisor import service
+from deployments.supervisor.service import environment_of
 
 #: Imported first by Python: the servers start at once, and parts only sleep.
 FAKES = """
@@ -102,7 +103,7 @@ def test_two_starts_at_once_start_one_supervisor_and_stop_ends_it(world: Path, s
     state = read_state(settings)
     assert state is not None
     assert service.stop(settings)
-    assert [processes.birth(p.pid) for p in state.parts if p.pid] == [None] * 3
+    assert [processes.birth(p.pid) for p in state.parts if p.pid] == [None] * 4
     assert not service.stop(settings)
 
 
@@ -169,7 +170,7 @@ def test_a_stale_state_file_is_ignored(world: Path, settings: Settings) -> None:
         pid = other.pid
         part = PartState(name="worker", pid=pid, birth="an earlier boot:5", running=True)
         stale = ServiceState(pid=pid, birth="an earlier boot:5", started=1.0, ready=True, parts=(part,))
-        service.write_state(settings, stale)
+        write_state(settings, stale)
         assert not stale.alive
         assert not service.stop(settings)
         new, started = start(settings)
@@ -193,10 +194,10 @@ def test_parts_that_outlived_their_supervisor_are_ended_by_the_next_one_and_by_s
     assert start(settings)[1]
     first = kill()
     assert start(settings)[1]
-    assert [processes.birth(pid) for pid in first] == [None, None]
+    assert [processes.birth(pid) for pid in first] == [None, None, None]
     second = kill()
     assert service.stop(settings)
-    assert [processes.birth(pid) for pid in second] == [None, None]
+    assert [processes.birth(pid) for pid in second] == [None, None, None]
     assert stopped == ["server", "postgres"]
     assert not service.stop(settings)
 

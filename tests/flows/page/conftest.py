@@ -82,9 +82,12 @@ def raws(
 
 @pytest.fixture
 def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable[..., Product]:
-    """Add a stack of the three frames, with its file in ``out``; its table ``without`` some columns."""
+    """Add a stack of the three frames, with its file in ``out``; its table ``without`` some columns,
+    taken so many ``days`` earlier."""
 
-    def make(serial: int = 0, *, without: Sequence[str] = (), **metrics: Any) -> Product:
+    def make(
+        serial: int = 0, *, without: Sequence[str] = (), days: float = 0, facts: Any = (), **metrics: Any
+    ) -> Product:
         first = raws[0]
         assert first.facts is not None
         key = recipe_key("image", [raw.sha256 for raw in raws], {"serial": serial}, "1")
@@ -116,9 +119,10 @@ def stack(store: Store, raws: Sequence[FrameRecord], tmp_path: Path) -> Callable
         complete = np.array(rows, _ALIGNMENT)
         table = Table(complete[[name for name, _ in _ALIGNMENT if name not in without]].copy())
         write_product(file, image, record, tables={"ALIGNMENT": table})
-        start = first.facts.started
+        start = first.facts.started - timedelta(days=days)
+        its_facts = first.facts.model_copy(update=dict(facts))
         new = NewProduct(
-            kind="image", name=name, facts=first.facts, span=(start, start + timedelta(minutes=6)),
+            kind="image", name=name, facts=its_facts, span=(start, start + timedelta(minutes=6)),
             inputs=[InputRef("science", raw.sha256) for raw in raws], parameters={"serial": serial},
             metrics={"ncombine": 3, "seeing": 4.2, "sky": 2500.0} | metrics,
             recipe_key=key, algorithm_version="1",

@@ -46,6 +46,7 @@ def test_a_night_by_any_of_its_names(
     assert result.exit_code == 0, result.exception
     assert result.stdout.strip() == str(tmp_path / "pages" / "2013-11-21" / "index.html")
     assert (tmp_path / "pages" / "index.html").is_file()
+    assert (tmp_path / "pages" / "trends.html").is_file()
 
 
 def test_json_and_the_folder_without_one(
@@ -60,6 +61,7 @@ def test_json_and_the_folder_without_one(
     folder = tmp_path / "data" / "nights"
     assert reported == {
         "night": "2013-11-21", "page": str(folder / "2013-11-21" / "index.html"), "index": str(folder / "index.html"),
+        "trends": str(folder / "trends.html"),
     }  # fmt: skip
 
 

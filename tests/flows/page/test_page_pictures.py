@@ -16,10 +16,10 @@ from PIL import Image as Picture
 from calib_store.model.records import FrameRecord, Product
 from calib_store.store import Store
 from flows.page.collect import collect_night
-from flows.page.pngs import notes_of
 from flows.page.previews import show_product
 from flows.page.thumbnails import make_thumbnails
 from imaging.io.examine import last_change
+from imaging.products.captions import notes_of
 from imaging.products.preview import write_preview, write_thumbnail
 from tasks.support.references import ProductRef
 
@@ -90,7 +90,7 @@ def test_the_preview_of_a_run_is_used_and_made_again_if_missing(
     made = show_product(store, product, tmp_path / "one")
     assert made.preview is not None
     assert made.file == reported.output
-    own = write_preview(reported.preview, np.eye(9, dtype=np.float32), title="of the run").read_bytes()
+    own = write_preview(reported.preview, np.eye(9, dtype=np.float32)).read_bytes()
     taken = show_product(store, product, tmp_path / "two")
     assert taken.preview is not None
     assert taken.preview.read_bytes() == own != made.preview.read_bytes()
@@ -108,7 +108,7 @@ def test_a_different_product_in_place_of_the_copy_is_not_shown(
     record_run(reported)
     stack(1)  # overwrites the copy
     product = next(p for p in collect_night(store, night).products if p.id == UUID(reported.id))
-    write_preview(reported.preview, np.eye(9, dtype=np.float32), title="of the other")
+    write_preview(reported.preview, np.eye(9, dtype=np.float32))
     shown = show_product(store, product, tmp_path / "one")
     assert shown.file is None
     assert shown.preview is not None

@@ -74,6 +74,17 @@ def plan(frames: list[RawFrame], **options: Any) -> NightPlan:
     return plan_night(frames, ReductionParameters(), **options)
 
 
+def test_distortions_are_made_on_request_only() -> None:
+    assert "distortion" not in plan(y_night()).sets
+    made = plan(y_night(), only=["distortion"])
+    assert [one.label for one in made.of("distortion")] == ["distortion Y W 2013-11-21"]
+    assert {*made.sets} == {"dark", "bpm", "flat", "distortion"}
+    few = plan(science(count=2) + science("J"), only=["distortion"])
+    assert [one.label for one in few.of("distortion")] == ["distortion J W 2013-11-21"]
+    (left_out,) = (one for one in few.left_out if one.name == "distortion Y W 2013-11-21")
+    assert left_out.reason == "it has 2 frames of the field, and 3 are needed"
+
+
 def test_the_tutorials_night() -> None:
     made = plan(y_night())
     assert [d.label for d in made.of("dark")] == ["dark 120 s 2013-11-21"]

@@ -20,7 +20,7 @@ from imaging.frames.facts import FrameFacts
 from tasks.bpm import BpmSet
 from tasks.flat import FlatSet
 from tasks.prefect_internals.heartbeats import prompt_heartbeats
-from tasks.stack import ScienceSet
+from tasks.science.science_set import ScienceSet
 from tasks.support.references import FrameSet, RawFrame
 from tasks.support.step import StepEvent, report_event
 

@@ -14,7 +14,7 @@ from calib_store.store import Store
 from flows.recipes.night_plan import NightPlan
 from flows.run import room
 from flows.run.plan import plan_night
-from flows.run.room import require_room
+from flows.run.room import Room, require_room
 from imaging.errors import NirflowError
 from imaging.frames.facts import FrameFacts
 from imaging.machine import size_text
@@ -73,9 +73,9 @@ def test_enough_room_is_no_matter(
     plan: NightPlan, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_free(monkeypatch, 2 * 10**9)
-    assert require_room(plan, workspace) == ()
+    assert require_room(plan, workspace) == Room((), scarce=False)
     with_free(monkeypatch, None)
-    assert require_room(plan, workspace) == ()
+    assert require_room(plan, workspace) == Room((), scarce=False)
 
 
 def test_a_warning_states_what_is_needed_and_free(
@@ -83,7 +83,7 @@ def test_a_warning_states_what_is_needed_and_free(
 ) -> None:
     with_free(monkeypatch, 500 * 10**6)
     needed = (6 * 18 + 2 * (10 + 16)) * PIXELS + 64 * 10**6
-    (warning,) = require_room(plan, workspace)
+    (warning,) = require_room(plan, workspace).warnings
     assert f"the disk of {workspace.data_dir} may become full" in warning
     assert f"up to {size_text(needed)} needed, 500.0 MB free" in warning
     assert "NIRFLOW_DATA_DIR" in warning
@@ -91,7 +91,7 @@ def test_a_warning_states_what_is_needed_and_free(
     workspace.scratch.mkdir()
     with (workspace.scratch / "planes").open("wb") as file:
         file.truncate(needed)
-    assert require_room(plan, workspace) == ()
+    assert require_room(plan, workspace) == Room((), scarce=False)
 
 
 def test_a_disk_without_room_for_one_product_is_refused(
@@ -103,11 +103,11 @@ def test_a_disk_without_room_for_one_product_is_refused(
     ) as caught:
         require_room(plan, workspace)
     assert "another disk" in caught.value.remedy
-    assert require_room(NightPlan(), workspace) == ()  # nothing to make
+    assert require_room(NightPlan(), workspace) == Room((), scarce=False)  # nothing to make
     workspace.scratch.mkdir()
     with (workspace.scratch / "planes").open("wb") as file:
         file.truncate(1000)  # which is used again, or removed
-    (warning,) = require_room(plan, workspace)
+    (warning,) = require_room(plan, workspace).warnings
     assert "may become full" in warning
 
 
@@ -127,7 +127,7 @@ def test_products_that_may_be_in_the_store_need_no_room(
         if refused:
             with pytest.raises(NirflowError, match=refused):
                 require_room(plan, workspace)
-    (warning,) = require_room(plan, workspace)
+    (warning,) = require_room(plan, workspace).warnings
     assert "may become full" in warning
 
 
@@ -137,3 +137,25 @@ def test_a_part_of_a_detector_needs_less(plan: NightPlan, workspace: Workspace, 
     small.write_bytes(bytes(2000))
     assert room._pixels([frame]) == PIXELS
     assert room._pixels([frame.model_copy(update={"path": small})]) == 1000
+
+
+def test_planes_of_groups_that_do_not_fit_are_made_in_turn(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two groups at a time take the scratch of two, whatever the number of groups."""
+    frames = [
+        frame.model_copy(update={"facts": frame.facts.model_copy(update={"ra": ra})})
+        for ra in (10.0, 20.0, 30.0, 40.0)
+        for frame in several(f"S{ra:.0f}", 6, "object")
+    ]
+    plan = plan_night(frames, ReductionParameters())
+    assert len(plan.of("image")) == 4
+    planes, stack = 6 * 18 * PIXELS, 2 * 16 * PIXELS
+    with_free(monkeypatch, 10 * planes)
+    assert not require_room(plan, workspace).scarce
+    kept = workspace.model_copy(update={"scratch_limit": 4 * planes - 1})
+    assert require_room(plan, kept).scarce
+    with_free(monkeypatch, 2 * planes + 4 * stack + 64 * 10**6)
+    assert require_room(plan, workspace) == Room((), scarce=True)
+    with_free(monkeypatch, 2 * planes + 4 * stack + 64 * 10**6 - 1)
+    assert require_room(plan, workspace).warnings

@@ -29,7 +29,8 @@ from imaging.frames.sequences import Sequence as Exposures
 from tasks.bpm import BpmSet
 from tasks.building.recipe import Ingredient
 from tasks.flat import FlatSet
-from tasks.stack import ScienceSet, science_recipe
+from tasks.science.science_set import ScienceSet
+from tasks.stack import science_recipe
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, RawFrame
 

@@ -1,8 +1,5 @@
 """Cosmic rays in single frames: hits of known place among stars, bad pixels and saturated cores."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -131,8 +128,3 @@ def test_a_stack_that_lost_its_frames_misses_hits():
     assert DetrendParameters(cosmic_rays="never").misses_hits(4)
     assert not DetrendParameters(cosmic_rays="never").misses_hits(5)
     assert not DetrendParameters(cosmic_rays="always").misses_hits(1)
-
-
-def test_the_command_line_does_not_import_ccdproc():
-    code = "import sys, nirflow.cli, tasks.detrend; sys.exit('ccdproc' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

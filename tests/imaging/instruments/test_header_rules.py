@@ -66,6 +66,7 @@ when = { camera = ["wide"] }
 values = { J = 25.0 }
 [[zero_points]]
 values = { J = 24.0, L = 23.0 }
+errors = { L = 0.2 }
 [same]""",
 }
 
@@ -154,6 +155,8 @@ def test_zero_points_by_camera_and_band() -> None:
     assert table.zero_point(read(CAMERA="narrow").values) == 24.0
     assert table.zero_point(read(FILTER="L").values) == 23.0
     assert table.zero_point(read(FILTER="H").values) is None
+    assert table.zero_point_error(read(FILTER="L").values) == 0.2
+    assert table.zero_point_error(read().values) == 0.08
 
 
 def test_the_shapes_that_are_accepted() -> None:

@@ -71,6 +71,8 @@ def test_no_module_knows_an_instrument() -> None:
         for path in (ROOT / package).rglob("*.py"):
             if path.relative_to(ROOT).parts[:2] in (("imaging", "instruments"), ("imaging", "simulator")):
                 continue
+            if ITS_OWN.search(path.read_text(encoding="utf-8")) is None:
+                continue  # nor has any of its tokens
             with path.open("rb") as file:
                 for token in tokenize.tokenize(file.readline):
                     if match := ITS_OWN.search(token.string):

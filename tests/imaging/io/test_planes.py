@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from imaging.io.planes import (
     Planes,
     PlanesWriter,
+    expendable,
     open_if_intact,
     prune,
     release,
@@ -106,10 +107,12 @@ def test_pruning_takes_the_least_lately_used(tmp_path: Path) -> None:
         os.utime(folder, (1e9 - age, 1e9 - age))
     touch(folders[0])
     one = scratch_size(folders[0])
-    assert prune(tmp_path.iterdir(), 2 * one, before=1e9) == [folders[1]]
-    assert prune(tmp_path.iterdir(), 10 * one, before=1e9) == []
+    assert expendable(tmp_path.iterdir(), 2 * one, before=1e9) == {folders[1]: one}
+    assert folders[1].is_dir()
+    assert prune(tmp_path.iterdir(), 2 * one, before=1e9) == {folders[1]: one}
+    assert prune(tmp_path.iterdir(), 10 * one, before=1e9) == {}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "c"]
-    assert prune([tmp_path / "gone"], 0, before=1e9) == []
+    assert prune([tmp_path / "gone"], 0, before=1e9) == {}
 
 
 def test_pruning_spares_what_another_run_may_be_using(tmp_path: Path) -> None:
@@ -117,7 +120,7 @@ def test_pruning_spares_what_another_run_may_be_using(tmp_path: Path) -> None:
     for file, used in ((old, 1e9 - 10), (new, 1e9 + 10)):
         file.write_bytes(b"0" * 1000)
         os.utime(file, (used, used))
-    assert prune(tmp_path.iterdir(), 0, before=1e9) == [old]
+    assert prune(tmp_path.iterdir(), 0, before=1e9) == {old: 1000}
     assert new.is_file()
 
 

@@ -31,7 +31,8 @@ def test_the_nominal_zero_point_is_for_the_electrons_of_the_exposure() -> None:
 def test_tables_have_extinction_and_standard_bands() -> None:
     f2, niri = catalogue.named("F2"), catalogue.named("NIRI")
     assert f2.extinction({"filter": "Ks"}) == 0.05
-    assert f2.extinction({"filter": "K-red"}) == 0
+    assert f2.extinction({"filter": "K-red"}) == 0.05
+    assert f2.extinction({"filter": "K-long"}) == 0
     assert f2.standard_bands("K-red") == ("K", "Ks")
     assert f2.standard_bands("J") == ("J",)
     assert niri.extinction({"filter": "K", "camera": "f6"}) == 0.033

@@ -10,15 +10,11 @@ import pytest
 
 from benchmarks.photometry.measured import ZERO_POINT, listed
 from benchmarks.photometry.synthetic import SyntheticStack
+from imaging.photometry.calibrate import NOMINAL, KnownZeroPoint, StandardStars
 from imaging.photometry.depth import depth_map
-from imaging.photometry.magnitudes import (
-    NOMINAL,
-    Photometry,
-    PhotometryParameters,
-    StandardStars,
-    measure_photometry,
-)
+from imaging.photometry.magnitudes import Photometry, measure_photometry
 from imaging.photometry.measured_image import MeasuredImage
+from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.simulator.plans.f2_nights import SKY_SCALE
 from imaging.sources.detect import Detection, Flag
 
@@ -36,7 +32,7 @@ def photometry(
         found,
         noise_correlation=made.noise_correlation,
         pixel_scale=SKY_SCALE,
-        nominal=nominal,
+        known=None if nominal is None else KnownZeroPoint(nominal, 0.08, NOMINAL),
         reference=standards,
         parameters=PhotometryParameters.model_validate(parameters),
     )

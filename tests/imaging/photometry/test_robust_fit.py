@@ -29,8 +29,7 @@ def fit(seed: int, n: int = 40, scatter: float = 0.02, outliers: float = 0.0) ->
 def test_the_error_is_the_scatter_of_many_realisations(n: int, scatter: float, outliers: float) -> None:
     found = [fit(seed, n, scatter, outliers) for seed in range(300)]
     pull = np.array([f.value / f.error for f in found])
-    # Without scatter, the expected one makes the errors of few values too large.
-    assert 0.7 < np.std(pull) < 1.25
+    assert 0.8 < np.std(pull) < 1.2
     assert abs(np.mean(pull)) < 0.2
     assert np.abs(pull).max() < 4
 
@@ -42,6 +41,15 @@ def test_the_error_is_that_of_a_mean_where_all_errors_are_alike() -> None:
     ratio = [f.error / (0.03 / math.sqrt(60)) for f in found if f is not None]
     assert np.mean(ratio) == pytest.approx(1.0, abs=0.08)
     assert np.std(ratio) < 0.1
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0])
+def test_errors_follow_values_that_agree_better_than_they_state(factor: float) -> None:
+    rng = np.random.default_rng(3)
+    errors = np.hypot(0.03, 0.1 * rng.random(22) ** 3)
+    found = [robust_fit(rng.normal(0, factor * errors), errors, 0.02) for _ in range(400)]
+    pull = [f.value / f.error for f in found if f is not None]
+    assert 0.8 < np.std(pull) < 1.1
 
 
 def test_scatter_beyond_the_errors_is_found() -> None:

@@ -9,7 +9,7 @@ import pytest
 from astropy.io.fits import Header as FitsHeader
 
 from imaging.header import Header
-from imaging.photometry.magnitudes import PhotometryParameters
+from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.photometry.standards import standards_of
 from imaging.reference_catalogue.reference_stars import Magnitudes, ReferenceCatalogue
 

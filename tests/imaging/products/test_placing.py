@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
+import os
 import subprocess
 import sys
 import textwrap
@@ -68,6 +70,48 @@ def test_placing_a_new_product(write: Write, out: Path) -> None:
     assert (placed.path, placed.outcome) == (out, "new")
     assert out.read_bytes() == source.read_bytes()
     assert source.exists()
+
+
+def test_a_read_only_file_is_linked_on_demand(write: Write, out: Path) -> None:
+    source = write()
+    assert place_product(source, out, key=KEY, link=True).outcome == "new"
+    assert not out.samefile(source), "a file that may be written would change with its other name"
+    out.unlink()
+    source.chmod(0o444)
+    assert place_product(source, out, key=KEY, link=True).outcome == "new"
+    assert out.samefile(source)
+    assert place_product(source, out, key=KEY, link=True).outcome == "unchanged"
+    out.unlink()
+    place_product(source, out, key=KEY)
+    assert not out.samefile(source)
+
+
+def test_a_link_takes_no_name_of_another(write: Write, image: Image, out: Path) -> None:
+    place_product(write(changed(image)), out, key=KEY)
+    source = write(name="other.fits")
+    source.chmod(0o444)
+    placed = place_product(source, out, key=KEY, link=True)
+    assert placed.outcome == "renamed"
+    assert placed.path.samefile(source)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+def test_without_links_it_is_copied(
+    write: Write, out: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write()
+    source.chmod(0o444)
+
+    link = os.link
+
+    def refuse(path: Path, new: Path) -> None:
+        if path == source:
+            raise OSError(number, "no links")
+        link(path, new)
+
+    monkeypatch.setattr("os.link", refuse)
+    assert place_product(source, out, key=KEY, link=True).outcome == "new"
+    assert out.read_bytes() == source.read_bytes()
 
 
 def test_the_same_content_is_left_alone(write: Write, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Previews show what a user looks for: the right way up, the background, no data, and every bad pixel."""
+"""Previews show what a user looks for: the right way up, the background, no data, the share of bad pixels."""
 
 from __future__ import annotations
 
@@ -19,8 +19,17 @@ from imaging.errors import NirflowError
 from imaging.frames.facts import FrameFacts
 from imaging.pixels.dq import DQ
 from imaging.pixels.image import BadPixelMask, Image, Reason
+from imaging.products.captions import CAPTION, caption_of
 from imaging.products.header_cards import Record
-from imaging.products.preview import block_mean, preview_product, write_mask_preview, write_preview, zscale
+from imaging.products.preview import (
+    block_mean,
+    linear_light,
+    preview_product,
+    write_mask_preview,
+    write_preview,
+    write_thumbnail,
+    zscale,
+)
 from imaging.products.product_file import ProductFile, write_product
 
 GREY_BLUE = (64, 78, 110)
@@ -50,21 +59,21 @@ def noise() -> np.ndarray:
     [((200, 300), (300, 200)), ((700, 700), (700, 700)), ((701, 30), (15, 350)), ((2048, 2048), (682, 682))],
 )
 def test_size(tmp_path: Path, shape: tuple[int, int], picture: tuple[int, int]) -> None:
-    path = write_preview(tmp_path / "a.png", np.zeros(shape, np.float32), title="a")
+    path = write_preview(tmp_path / "a.png", np.zeros(shape, np.float32))
     height, width, _ = colours(path).shape
-    assert (width, height - 22) == picture
+    assert (width, height) == picture
 
 
 def test_rows_run_upwards(tmp_path: Path, noise: np.ndarray) -> None:
     noise[10:20, 30:60] += 500
-    rgb = colours(write_preview(tmp_path / "a.png", noise, title="a"))[:200]
+    rgb = colours(write_preview(tmp_path / "a.png", noise))
     assert (rgb[180:190, 30:60] == 255).all()
     assert rgb[10:20, 30:60].mean() < 200
 
 
 def test_no_data_is_no_grey(tmp_path: Path, noise: np.ndarray) -> None:
     noise[:50, :70] = np.nan
-    rgb = colours(write_preview(tmp_path / "a.png", noise, title="a"))[:200]
+    rgb = colours(write_preview(tmp_path / "a.png", noise))
     blue = (rgb == GREY_BLUE).all(axis=2)
     assert blue.sum() == 50 * 70
     assert blue[150:, :70].all()
@@ -72,26 +81,37 @@ def test_no_data_is_no_grey(tmp_path: Path, noise: np.ndarray) -> None:
     assert (np.ptp(greys.astype(int), axis=1) == 0).all()
 
 
-def test_the_label_shows_name_and_limits(tmp_path: Path, noise: np.ndarray) -> None:
-    first = colours(write_preview(tmp_path / "a.png", noise, title="S1_dark", unit="electron"))[200:]
-    second = colours(write_preview(tmp_path / "b.png", noise, title="S2_flat", unit="electron"))[200:]
-    brighter = colours(write_preview(tmp_path / "c.png", noise * 9, title="S1_dark", unit="electron"))[200:]
-    assert (first[:, :100] != second[:, :100]).any()
-    assert (first[:, 150:] == second[:, 150:]).all()
-    assert (first[:, :100] == brighter[:, :100]).all()
-    assert (first[:, 150:] != brighter[:, 150:]).any()
-    assert first.max() > 200
+def test_the_caption_has_limits_and_unit(tmp_path: Path, noise: np.ndarray) -> None:
+    caption = caption_of(write_preview(tmp_path / "a.png", noise, unit="electron"))
+    assert caption is not None
+    assert caption.limits is not None
+    low, high = caption.limits
+    assert low < 95 < 105 < high
+    assert (caption.shape, caption.block) == ((200, 300), 1)
+    assert caption.text == f"black {low:.3g}, white {high:.3g} electron"
+    nothing = caption_of(write_preview(tmp_path / "b.png", np.full((9, 9), np.nan, np.float32)))
+    assert nothing is not None
+    assert nothing.text == "no data"
+
+
+@pytest.mark.parametrize(
+    "note", ["", "{}", '{"shape":[9,9],"block":1,"counts":[{"reason":"x;}","pixels":1}]}', "[" * 9]
+)
+def test_a_caption_that_is_no_caption_is_not_read(tmp_path: Path, note: str) -> None:
+    path = write_thumbnail(tmp_path / "a.png", np.eye(9, dtype=np.float32), notes={CAPTION: note})
+    assert caption_of(path) is None
+    assert caption_of(write_thumbnail(tmp_path / "b.png", np.eye(9, dtype=np.float32))) is None
 
 
 def test_the_same_pixels_give_the_same_file(tmp_path: Path, noise: np.ndarray) -> None:
-    first = write_preview(tmp_path / "a.png", noise, title="x").read_bytes()
-    assert write_preview(tmp_path / "a.png", noise, title="x").read_bytes() == first
+    first = write_preview(tmp_path / "a.png", noise).read_bytes()
+    assert write_preview(tmp_path / "a.png", noise).read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize("value", [0.0, -3.5, 1e9, np.nan])
 def test_an_image_of_one_value(tmp_path: Path, value: float) -> None:
-    rgb = colours(write_preview(tmp_path / "a.png", np.full((60, 90), value, np.float32), title="a"))[:60]
+    rgb = colours(write_preview(tmp_path / "a.png", np.full((60, 90), value, np.float32)))
     assert len(np.unique(rgb.reshape(-1, 3), axis=0)) == 1
 
 
@@ -138,32 +158,42 @@ def test_limits_are_finite_and_apart(values: np.ndarray) -> None:
         (Reason.HOT | Reason.LOW_RESPONSE, RED), (0, WHITE),
     ],
 )  # fmt: skip
-def test_one_bad_pixel_is_seen_in_its_colour(tmp_path: Path, reason: int, colour: tuple[int, ...]) -> None:
+def test_one_bad_pixel_has_its_share_of_light_in_its_colour(
+    tmp_path: Path, reason: int, colour: tuple[int, ...]
+) -> None:
     bad, reasons = np.zeros((2048, 2048), np.uint8), np.zeros((2048, 2048), np.uint8)
     bad[300, 1500], reasons[300, 1500] = 1, reason
-    rgb = colours(write_mask_preview(tmp_path / "a.png", bad, reasons, title="a"))
-    height = rgb.shape[0] - 22
-    seen = (rgb[:height] == colour).all(axis=2)
-    y, x = np.nonzero(seen)
-    assert seen.sum() == 9
-    assert (y.mean(), x.mean()) == (height - 1 - 300 // 3, 1500 // 3)
-    assert (rgb[:height][~seen] == 0).all()
-    assert (rgb[height:] == colour).all(axis=2).any(), "the label names the colour"
+    rgb = colours(write_mask_preview(tmp_path / "a.png", bad, reasons))
+    (y,), (x,) = np.nonzero(rgb.any(axis=2))
+    assert (y, x) == (rgb.shape[0] - 1 - 300 // 3, 1500 // 3)
+    assert linear_light(rgb[y, x]) == pytest.approx(linear_light(np.array(colour)) / 9, abs=0.003)
 
 
-@pytest.mark.parametrize("at", [(0, 0), (0, 89), (59, 0), (59, 89)])
-def test_bad_pixels_in_the_corners(tmp_path: Path, at: tuple[int, int]) -> None:
-    bad = np.zeros((60, 90), np.uint8)
-    bad[at] = 1
-    rgb = colours(write_mask_preview(tmp_path / "a.png", bad, title="a"))
-    assert (rgb[:60] == WHITE).all(axis=2).sum() == 4
-    assert (rgb[59 - at[0], at[1]] == WHITE).all()
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.3])
+def test_a_mask_has_the_light_of_its_share_of_bad_pixels(tmp_path: Path, share: float) -> None:
+    """One bad pixel in a thousand looks like one in a thousand."""
+    bad = (np.random.default_rng(5).random((2100, 2100)) < share).astype(np.uint8)
+    rgb = colours(write_mask_preview(tmp_path / "a.png", bad))
+    full = linear_light(np.array(WHITE)).mean()
+    assert linear_light(rgb).mean() / full == pytest.approx(bad.mean(), rel=0.02)
+    caption = caption_of(tmp_path / "a.png")
+    assert caption is not None
+    assert caption.text == f"bad {bad.sum()} px ({100 * bad.mean():.2g} %)"
+
+
+def test_a_dead_region_has_its_full_colour(tmp_path: Path) -> None:
+    bad, reasons = np.zeros((1400, 1400), np.uint8), np.full((1400, 1400), Reason.LOW_RESPONSE, np.uint8)
+    bad[:20, -30:] = 1
+    rgb = colours(write_mask_preview(tmp_path / "a.png", bad, reasons))
+    assert (rgb[-10:, -15:] == AMBER).all()
+    assert rgb.any(axis=2).sum() == 10 * 15
 
 
 def test_a_mask_without_bad_pixels(tmp_path: Path) -> None:
-    rgb = colours(write_mask_preview(tmp_path / "a.png", np.zeros((60, 250), np.uint8), title="a"))
-    assert (rgb[:60] == 0).all()
-    assert rgb[60:].max() > 100
+    assert (colours(write_mask_preview(tmp_path / "a.png", np.zeros((60, 250), np.uint8))) == 0).all()
+    caption = caption_of(tmp_path / "a.png")
+    assert caption is not None
+    assert caption.text == "no bad pixels"
 
 
 @pytest.fixture
@@ -180,7 +210,7 @@ def test_a_products_preview_leaves_out_what_has_no_light(
     dq[:10], dq[10:20], dq[20:30] = DQ.UNILLUMINATED, DQ.NO_DATA, DQ.SATURATED
     write_product(tmp_path / "f.fits", Image(sci, sci, dq, fits.Header(), primary), record)
     with ProductFile(tmp_path / "f.fits") as product:
-        rgb = colours(preview_product(tmp_path / "f.png", product, title="f"))[:60][::-1]
+        rgb = colours(preview_product(tmp_path / "f.png", product))[::-1]
     blue = (rgb == GREY_BLUE).all(axis=2)
     assert blue[:20].all()
     assert not blue[20:].any()
@@ -193,12 +223,15 @@ def test_a_masks_preview_has_its_reasons(tmp_path: Path, record: Record, primary
     bpm: dict[str, Any] = vars(record) | {"kind": "bpm"}
     write_product(tmp_path / "b.fits", mask, Record(**bpm))
     with ProductFile(tmp_path / "b.fits") as product:
-        rgb = colours(preview_product(tmp_path / "b.png", product, title="b"))[:60][::-1]
+        rgb = colours(preview_product(tmp_path / "b.png", product))[::-1]
     assert tuple(rgb[30, 40]) == BLUE
     assert tuple(rgb[10, 70]) == GREEN
+    caption = caption_of(tmp_path / "b.png")
+    assert caption is not None
+    assert [(one.label, one.pixels) for one in caption.counts or ()] == [("cold", 1), ("high response", 1)]
 
 
 def test_nowhere_to_write(tmp_path: Path, noise: np.ndarray) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NirflowError, match=r"a\.png could not be written"):
-        write_preview(tmp_path / "file" / "a.png", noise, title="a")
+        write_preview(tmp_path / "file" / "a.png", noise)

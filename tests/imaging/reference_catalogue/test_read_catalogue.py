@@ -13,6 +13,7 @@ from astropy.table import Table
 from catalogue_files import CENTRE, csv_of, gaia, plain, region, star_positions, twomass, votable, written
 
 from imaging.errors import CatalogueError
+from imaging.reference_catalogue import read_catalogue as read_module
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.reference_catalogue.read_catalogue import answered_catalogue, read_catalogue
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue, separation
@@ -331,3 +332,25 @@ def test_the_zero_point_is_that_of_the_unit_the_setting_or_vega() -> None:
     stated = read(plain(), position_error=50.0, magnitude_system="AB")
     assert stated.in_band("J").magnitude_system == "AB"
     assert not any("assumed" in note for note in stated.notes)
+
+
+def test_a_file_is_read_once_for_a_field_and_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    real = read_module.read_table_file
+
+    def counting(path: Path) -> Any:
+        reads.append(path)
+        return real(path)
+
+    monkeypatch.setattr(read_module, "read_table_file", counting)
+    path = tmp_path / "stars.csv"
+    path.write_bytes(csv_of(plain()))
+    parameters = CatalogueParameters.model_validate({"source": str(path), "position_error": 100})
+    first = read_catalogue(parameters, region())
+    assert read_catalogue(parameters, region()) is first
+    assert len(reads) == 1
+    path.write_bytes(csv_of(plain()) + b"\n")
+    assert read_catalogue(parameters, region()).identity != first.identity
+    assert len(reads) == 2

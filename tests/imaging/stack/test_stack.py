@@ -11,8 +11,11 @@ from imaging.header import Header
 from imaging.io.planes import Planes, write_planes
 from imaging.pixels.combine import CombineParameters, combine
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine, make_grid
 from imaging.registration.resample import ResampleParameters, array_source, resample_rows
+from imaging.stack.psf_matching import STRAIGHT
+from imaging.stack.rejection import _frames, _match_all, _template
 from imaging.stack.stack import StackInput, StackParameters, make_stack
 
 START = datetime(2013, 11, 21, 2, 0, tzinfo=UTC)
@@ -143,6 +146,50 @@ def test_equals_resampling_complete_frames_and_combining(tmp_path):
         np.testing.assert_allclose(getattr(result, name), getattr(expected, name), rtol=1e-5, atol=1e-4)
     assert np.array_equal(result.dq, expected.dq)
     assert np.array_equal(result.count, expected.count)
+
+
+def test_distorted_frames_become_a_stack_without_distortion(tmp_path, monkeypatch):
+    """No pixel of a star is rejected, and a star is as bright as it would be."""
+    rng = np.random.default_rng(2)
+    distortion = Distortion.radial(SHAPE, 0.004)
+    places = np.array(POSITIONS, float)
+    inputs = []
+    for i in range(6):
+        dx, dy = 7.3 * (i % 3) - 8, 6.7 * (i // 3) - 8
+        x, y = distortion.inverse(*(places + np.array([dx, dy])).T)
+        light = np.zeros(SHAPE)
+        for a, b, area in zip(x, y, distortion.area(x, y), strict=True):
+            light += stars(SHAPE, [(a, b)], 3e5 / area, 4.0, 0, 0)
+        sci = light + rng.normal(0, SKY_SIGMA, SHAPE) + rng.normal(0, 1, SHAPE) * np.sqrt(light)
+        inputs.append(
+            stored(
+                tmp_path,
+                i,
+                sci,
+                SKY_SIGMA**2 + light,
+                transform=Affine.shift(-dx, -dy),
+                distortion=distortion,
+                seeing=4.0,
+                noise=SKY_SIGMA,
+            )
+        )
+    transforms = [one.transform for one in inputs]
+    grid = make_grid(transforms, [SHAPE] * len(inputs), Header(), undistorted=distortion)
+    result = make_stack(inputs, grid)
+    assert result.metrics.rejected < 30
+    fluxes = [aperture(result, grid, x, y) for x, y in POSITIONS]
+    assert np.median(fluxes) == pytest.approx(3e5, rel=0.005)
+    assert np.std(fluxes) < 0.01 * 3e5
+    assert result.metrics.noise_correlation > 1.03
+
+    def slopes():
+        """How much the stars of each frame differ from the median, as a fraction of their gradient."""
+        frames = _frames(inputs, grid, np.ones(len(inputs)), ResampleParameters(), 1, 1 << 28)
+        return [matched.slope for matched in _match_all(frames, _template(frames))]
+
+    assert max(slopes()) < 0.03
+    monkeypatch.setattr(Distortion, "expanded", lambda _: STRAIGHT)
+    assert min(slopes()) > 0.05
 
 
 def test_threads_and_memory_change_no_bit(tmp_path):

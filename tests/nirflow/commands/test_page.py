@@ -42,6 +42,7 @@ def test_the_page_goes_into_the_folder_of_the_nights(
     assert Path(result.stdout.strip()) == elsewhere / "2013-11-20" / "index.html"
     assert {page.relative_to(elsewhere).as_posix() for page in elsewhere.rglob("*.html")} == {
         "index.html",
+        "trends.html",
         "2013-11-20/index.html",
     }
 

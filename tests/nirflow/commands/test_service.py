@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -23,7 +24,7 @@ from deployments.prefect_server.server_state import ServerState
 from deployments.prefect_server.server_state import write_state as write_server_state
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
-from deployments.supervisor.service import PartState, ServiceState, folder_of, read_state, write_state
+from deployments.status.supervisor_state import PartState, ServiceState, folder_of, read_state, write_state
 
 Run = Callable[..., Result]
 
@@ -118,16 +119,56 @@ def test_the_address_and_the_folders_go_to_the_supervisor(
     assert "hush" not in json.dumps(reported)
 
 
-def test_a_running_service_is_reported_with_its_differing_options(
-    nirflow: Run, data: Path, tmp_path: Path
+def test_the_folders_of_an_earlier_up_are_watched_again(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[tuple[Path, ...]] = []
+
+    def start(settings: Settings) -> tuple[ServiceState, bool]:
+        asked.append(settings.watch.folders)
+        return state(data, watched=settings.watch.folders), True
+
+    monkeypatch.setattr("deployments.supervisor.service.start", start)
+    kept = data / "service" / "watched.json"
+    for options in ((), ("--watch", tmp_path), (), ("--no-watch",), ()):
+        assert nirflow("up", *options).exit_code == 0
+        listed = json.loads(nirflow("settings", "--json").stdout)["watch.folders"]
+        wanted = (str(asked[-1][0]), str(kept)) if asked[-1] else ("", "default")
+        assert (listed["value"], listed["source"]) == wanted
+    assert asked == [(), (tmp_path,), (tmp_path,), (), ()]
+    both = nirflow("up", "--watch", tmp_path, "--no-watch")
+    assert both.exit_code == 2
+    assert "exclude each other" in " ".join(both.stderr.split())
+
+
+def test_folders_are_remembered_only_once_everything_is_up(
+    nirflow: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(settings: Settings) -> tuple[ServiceState, bool]:
+        raise processes.ProcessError("The worker does not start.", remedy="See its log.")
+
+    monkeypatch.setattr("deployments.supervisor.service.start", start)
+    assert nirflow("up", "--watch", tmp_path).exit_code == 1
+    assert not (data / "service" / "watched.json").exists()
+
+
+def test_a_running_service_is_not_what_was_asked_for(nirflow: Run, data: Path, tmp_path: Path) -> None:
     state(data)
-    result = nirflow("up", "--watch", tmp_path)
-    assert f"Already up (process {os.getpid()})." in result.stdout
-    assert f"It was started with --watch {data / 'raw'}. To change that: nirflow down" in result.stdout
-    assert "was started with" not in nirflow("up").stdout
-    bound = nirflow("up", "--bind", "127.0.0.2").stdout
-    assert "It was started with --bind 127.0.0.1. To change that: nirflow down" in bound
+    for options, started_with in (
+        (("--watch", tmp_path), f"--watch {data / 'raw'}"),
+        (("--no-watch",), f"--watch {data / 'raw'}"),
+        (("--bind", "127.0.0.2"), "--bind 127.0.0.1"),
+    ):
+        result = nirflow("up", *options)
+        said = " ".join(result.stderr.split())
+        assert result.exit_code == 1
+        assert (
+            f"is already up (process {os.getpid()}), started with {started_with}; nothing was changed" in said
+        )
+        assert "To change that: nirflow down" in said
+    again = nirflow("up")
+    assert again.exit_code == 0
+    assert f"Already up (process {os.getpid()})." in again.stdout
     foreground = nirflow("up", "--foreground")
     assert foreground.exit_code == 1
     assert "is already up" in foreground.stderr
@@ -140,7 +181,7 @@ def test_a_running_service_is_reported_with_its_differing_options(
         ("NIRFLOW_SERVER_VIEWER_AUTH", "eve:looks"), ("NIRFLOW_NOTIFY_EMAIL_TO", '["ana@example.org"]'),
     ],
 )  # fmt: skip
-def test_up_reports_that_a_running_server_keeps_its_settings(
+def test_up_fails_where_a_running_server_keeps_its_settings(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
     made = state(data)
@@ -152,14 +193,16 @@ def test_up_reports_that_a_running_server_keeps_its_settings(
     setup = digest(environment_of(settings, folder, 9, url))
     born = made.birth
     write_server_state(folder, ServerState(made.pid, born, "127.0.0.1", 9, settings.port, setup, closed=True))
-    assert "was started with" not in nirflow("up").stdout
+    assert nirflow("up").exit_code == 0
     if value is None:
         monkeypatch.delenv(variable)
     else:
         monkeypatch.setenv(variable, value)
-    reported = " ".join(nirflow("up").stdout.split())
+    result = nirflow("up")
+    assert result.exit_code == 1
+    reported = " ".join(result.stderr.split())
     assert (
-        "It was started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
+        "started with other settings of the Prefect server (passwords of the roles, notify, ...), which"
         in reported
     )
     assert "To change that: nirflow down, then up again." in reported
@@ -183,11 +226,11 @@ def test_an_unusable_password_is_refused_without_showing_it(
 @pytest.mark.parametrize(
     ("started_with", "now", "code", "reported"),
     [
-        (False, None, 200, "It was started with no password."),
-        (False, "ana:secret", 200, "It was started with no password."),
+        (False, None, 200, "started with no password;"),
+        (False, "ana:secret", 200, "started with no password;"),
         (True, None, 200, ""),
-        (True, None, 401, "It was started with another password."),
-        (True, "ana:secret", 401, "It was started with another password."),
+        (True, None, 401, "started with another password;"),
+        (True, "ana:secret", 401, "started with another password;"),
         (True, "ana:secret", 200, ""),
         (True, "ana:secret", 503, ""),
     ],
@@ -206,8 +249,9 @@ def test_a_password_changed_since_the_start_is_reported(
     with fake_prefect() as server:
         server.answers = [(code, "[]")]
         state(data, password=started_with, api_url=server.api)
-        messages = nirflow("up").stdout
-    assert (reported in messages) if reported else ("It was started" not in messages)
+        result = nirflow("up")
+    assert result.exit_code == (1 if reported else 0)
+    assert reported in " ".join(result.stderr.split())
 
 
 # Down and status
@@ -229,16 +273,19 @@ def test_down_ends_the_supervisor(nirflow: Run, data: Path, monkeypatch: pytest.
 
 
 def running(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any], error: Exception | None = None) -> None:
-    def found(rest: Rest, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
+    def post(rest: Rest, path: str, body: Any) -> Any:
         if error is not None:
             raise error
-        assert due == (states == ["SCHEDULED"])  # the run of next morning does not wait
+        if path != "/flow_runs/filter":
+            return []
+        due = "SCHEDULED" in body["flow_runs"]["state"]["type"]["any_"]
+        assert due == ("expected_start_time" in body["flow_runs"])  # the run of next morning does not wait
         return [run for run in runs if (run["state_name"] == "Scheduled") == due]
 
-    monkeypatch.setattr(Rest, "runs", found)
+    monkeypatch.setattr(Rest, "post", post)
 
 
-def test_status_shows_each_part_and_the_runs_in_progress(
+def test_status_shows_each_part_and_what_runs_and_waits(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
@@ -246,30 +293,42 @@ def test_status_shows_each_part_and_the_runs_in_progress(
     running(monkeypatch, run)
     result = nirflow("status")
     assert result.exit_code == 0
-    head, login, columns, server, worker, work = result.stdout.splitlines()
+    head, login, columns, server, worker, work, free, no_store, no_watcher = result.stdout.splitlines()
+    assert re.fullmatch(rf"Free disk: [0-9.]+ [GM]B in {data}", free)
+    assert no_store.startswith("Not known: the sequences that arrived or wait for calibrations, ")
+    assert (
+        no_watcher == "Not known: the files that are still arriving. No watcher runs with this data folder."
+    )
     assert login == "Log in: nirflow server login prints a link"
     assert head.startswith(f"nirflow is up (process {os.getpid()}) since ")
     assert head.endswith("UI: http://mko:4210")
     assert columns.split() == ["part", "state", "process", "restarts"]
     assert server.split()[:4] == ["server", "running", str(os.getpid()), "0"]
     assert worker.split()[:4] == ["worker", "running", str(os.getpid()), "2"]
-    assert work == "Running: night 2013-11-21"
+    assert work == "Running: night 2013-11-21, since 2013-11-21 12:00 UT"
     reported = json.loads(nirflow("status", "--json").stdout)
-    assert reported["up"] is True
-    assert reported["runs"] == [
-        {"name": "night 2013-11-21", "state": "Running", "since": "2013-11-21T12:00:00Z"}
-    ]
+    assert (reported["up"], reported["sequences"]) == (True, None)
+    (one,) = reported["runs"]
+    assert (one["name"], one["stage"], one["since"]) == (
+        "night 2013-11-21",
+        "running",
+        "2013-11-21T12:00:00Z",
+    )
     running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
-    assert nirflow("status").stdout.splitlines()[-1] == "Scheduled: mild-wolf"
+    assert "Queued: mild-wolf" in nirflow("status").stdout.splitlines()
     running(monkeypatch)
-    assert nirflow("status").stdout.splitlines()[-1] == "No run is in progress."
+    assert "Runs: none is in progress or waits for its turn" in nirflow("status").stdout.splitlines()
 
 
 def test_status_without_a_running_service(nirflow: Run, data: Path) -> None:
-    for _ in range(2):
+    for known in (False, True):
         result = nirflow("status")
         assert result.exit_code == 3
-        assert result.stdout == "nirflow is not up. Start it: nirflow up --watch DIR\n"
+        first, *others = result.stdout.splitlines()
+        assert first == "nirflow is not up. Start it: nirflow up --watch DIR"
+        assert bool(others) == known
+        unknown = "Not known: the runs in progress, and what is switched off. nirflow is not up."
+        assert (unknown in others) == known
         as_json = nirflow("status", "--json")
         assert as_json.exit_code == 3
         assert json.loads(as_json.stdout)["up"] is False
@@ -306,10 +365,9 @@ def test_a_server_that_does_not_report_its_runs_is_mentioned(
     state(data)
     running(monkeypatch, error=RestError("It refuses.", remedy="Give the password."))
     result = nirflow("status")
-    assert "No run is in progress" not in result.stdout
-    assert (
-        result.stdout.splitlines()[-1] == "The runs in progress are not known. It refuses. Give the password."
-    )
+    assert "Runs: " not in result.stdout
+    unknown = "Not known: the runs in progress, and what is switched off. It refuses. Give the password."
+    assert unknown in result.stdout.splitlines()
     assert json.loads(nirflow("status", "--json").stdout)["runs"] is None
 
 
@@ -325,7 +383,8 @@ def test_status_asks_the_server_here_not_where_browsers_reach_it(
 
     monkeypatch.setattr(Rest, "post", post)
     nirflow("status")
-    assert set(asked) == {"http://127.0.0.1:9/api/flow_runs/filter"}
+    assert "http://127.0.0.1:9/api/flow_runs/filter" in asked
+    assert all(one.startswith("http://127.0.0.1:9/api/") for one in asked)
 
 
 def test_an_invalid_state_file_means_no_service(nirflow: Run, data: Path) -> None:

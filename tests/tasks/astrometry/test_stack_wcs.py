@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue_fields import SHAPE, Field, make_field
+from catalogue_fields import SCALE, SHAPE, Field, make_field
 
 from imaging.astrometry.figures_of_wcs import AstrometryMetrics
+from imaging.astrometry.first_guess import Pointing
 from imaging.astrometry.world_coordinates import AstrometryParameters
 from imaging.header import Header
 from imaging.pixels.wcs import wcs_problem
 from imaging.reference_catalogue.reference_stars import Magnitudes, ReferenceCatalogue
-from tasks.astrometry.stack_wcs import StackCoordinates, catalogue_stars, fit_stack
+from tasks.astrometry.stack_wcs import StackCoordinates, catalogue_stars, fit_stack, pointing_of
 from tasks.reference_catalogue.field_catalogue import NO_CATALOGUE, FieldCatalogue
 
 
@@ -87,6 +88,35 @@ def test_a_stack_without_coordinates_has_no_start(field: Field) -> None:
     found = fitted(field, reference(field), Header({"OBJECT": "x"}))
     assert found.figures == {"wcs_from": None}
     assert "the stack has none: the header has no valid world coordinates" in found.notes[0]
+
+
+def test_a_stack_without_coordinates_starts_from_the_pointing(field: Field) -> None:
+    sources: Any = SimpleNamespace(catalogue=field.sources)
+    ra, dec = field.true.wcs.crval
+    found = fit_stack(
+        "FIELD-A J", sources, Header({"OBJECT": "x"}), SHAPE, reference(field), AstrometryParameters(),
+        Pointing((ra + 10 / 3600, dec), SCALE),
+    )  # fmt: skip
+    assert found.notes == ()
+    assert wcs_problem(found.header) == ""
+    assert found.header["OBJECT"] == "x"
+    assert found.figures["wcs_from"] == "2MASS"
+    assert found.figures["pointing_rotation"] is None
+    assert found.figures["pointing_error"] == pytest.approx(10.0, abs=0.3)
+
+
+def test_the_pointing_is_the_mean_of_the_frames() -> None:
+    readout = SimpleNamespace(pixel_scale=0.18)
+    frames: list[Any] = [
+        SimpleNamespace(ra=ra, dec=-5.0, pa=0.0, poffset=0.0, qoffset=q, readout=readout)
+        for ra, q in ((83.0, 0.0), (83.2, 7.2))
+    ]
+    found = pointing_of(frames)
+    assert found is not None
+    assert found.scale == 0.18
+    assert found.centre == pytest.approx((83.1, -5.0 + 3.6 / 3600))
+    frames[0].ra = frames[1].ra = None
+    assert pointing_of(frames) is None
 
 
 def test_the_brightness_is_the_mean_of_the_bands(field: Field) -> None:

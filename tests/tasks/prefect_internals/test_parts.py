@@ -73,6 +73,11 @@ PARTS: Final[dict[str, dict[str, str]]] = {
     "identifiers": {
         "prefect.flow_engine:run_flow": "533238b81be8",
     },
+    "named_runs": {
+        "prefect.server.models.flow_runs:create_flow_run": "a35c6639dac5",
+        "prefect.server.models.deployments:_generate_scheduled_flow_runs": "2a8ca85e5438",
+        "prefect.server.models.deployments:read_deployment": "c40c9b1003ee",
+    },
 }
 
 DEFINITIONS: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

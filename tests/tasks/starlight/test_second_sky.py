@@ -20,8 +20,8 @@ from tasks.align import AlignedGroup
 from tasks.detect import catalogue_of, detect_sources
 from tasks.detrend import Detrending
 from tasks.masks import find_masks
+from tasks.science.science_set import ScienceSet
 from tasks.sky import subtract_group_sky
-from tasks.stack import ScienceSet
 from tasks.starlight.second_sky import remove_starlight
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, FrameSet, ScratchRef
@@ -103,7 +103,7 @@ class Field:
         self.aligned = AlignedGroup(
             alignment=Alignment(reference=names[0], entries=entries), catalogues=catalogues
         )
-        monkeypatch.setattr(stack_step, "align_input", lambda ref, _: AlignInput(
+        monkeypatch.setattr(stack_step, "align_input", lambda ref, *_: AlignInput(
             catalogue=catalogue_of(ref), seeing=4.2, header=Header([]), facts=ref.frame.facts, shape=(SIZE, SIZE)
         ))  # fmt: skip
 

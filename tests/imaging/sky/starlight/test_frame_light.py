@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from imaging.io.planes import Planes, write_planes
+from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine
 from imaging.sky.starlight.frame_light import LIGHT, PlanesWithoutLight, crowding, light_on_frame
 from tests.imaging.sky.starlight.crowds import stars_at
@@ -32,6 +33,16 @@ def test_stars_are_where_the_frame_has_them(to_grid):
     # Linear interpolation broadens a star a little.
     assert np.abs(placed - frame).max() < 0.12 * frame.max()
     assert np.hypot(*(np.array(np.unravel_index(placed.argmax(), placed.shape)) - (30, 70))) < 1
+
+
+def test_stars_are_where_a_distorted_frame_has_them():
+    distortion, to_grid = Distortion.radial((160, 110), 0.01), Affine.shift(12.4, -7.7)
+    frame = stars_at((160, 110), X, Y, FLUX)
+    u, v = to_grid(*distortion(X, Y))
+    placed = light_on_frame(
+        stars_at((170, 150), u, v, FLUX), numbers(to_grid), frame.shape, 1.0, None, distortion
+    )
+    assert np.abs(placed - frame).max() < 0.12 * frame.max()
 
 
 def test_masked_pixels_and_those_beyond_the_grid_have_none():

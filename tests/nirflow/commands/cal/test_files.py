@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clean_databases import CleanDatabases
 from typer.testing import Result
 
 Run = Callable[..., Result]
@@ -123,24 +124,19 @@ def test_a_part_of_a_detector_is_accepted_only_on_request(nirflow: Run, master_d
 
 @pytest.fixture
 def from_elsewhere(
-    nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any, store_settings: Any
-) -> Iterator[Path]:
-    """Yield an export of another store: a dark that Ana certified there."""
-    with postgres_address.administer() as connection:
-        connection.execute("CREATE DATABASE elsewhere TEMPLATE nirflow_template OWNER nirflow")
-    url = (
-        postgres_address.url("elsewhere").set(username="test_pipeline").render_as_string(hide_password=False)
-    )
-    with pytest.MonkeyPatch.context() as patch:
+    nirflow: Run, make_dark: Callable[..., Path], tmp_path: Path, postgres_address: Any,
+    clean_databases: CleanDatabases, store_settings: Any,
+) -> Path:  # fmt: skip
+    """Return an export of another store: a dark that Ana certified there."""
+    with clean_databases.one() as name, pytest.MonkeyPatch.context() as patch:
+        url = postgres_address.url(name).set(username="test_pipeline").render_as_string(hide_password=False)
         patch.setenv("NIRFLOW_DATABASE_URL", url)
         patch.setenv("NIRFLOW_DATA_DIR", str(tmp_path / "elsewhere"))
         assert nirflow("cal", "add", "--any-shape", make_dark()).exit_code == 0
         named = ("S20131120S0115_dark", "--reason", "no\x1b[31m glow", "--author", "Ana")
         assert nirflow("cal", "certify", *named).exit_code == 0
         assert nirflow("cal", "export", named[0], "--to", tmp_path / "x.tar").exit_code == 0
-    yield tmp_path / "x.tar"
-    with postgres_address.administer() as connection:
-        connection.execute("DROP DATABASE elsewhere WITH (FORCE)")
+    return tmp_path / "x.tar"
 
 
 @pytest.mark.usefixtures("own_store")

@@ -31,7 +31,7 @@ def test_match_a_file(nirflow: Run, added: Add, science: Path) -> None:
     assert result.exit_code == 4  # a mask and a flat are missing
     lines = [line.split() for line in result.stdout.splitlines()]
     assert lines[1][:4] == ["dark", dark["name"], dark["id"][:8], "candidate"]
-    assert [line[0] for line in lines[2:]] == ["bpm", "flat"]
+    assert [line[0] for line in lines[2:]] == ["bpm", "flat", "distortion"]
     assert nirflow("cal", "match", science, "--kind", "dark").exit_code == 0
     assert nirflow("cal", "match", science, "--kind", "flat").exit_code == 3
     (reported,) = json.loads(nirflow("cal", "match", science, "--kind", "dark", "--json").stdout)
@@ -76,6 +76,19 @@ def test_explain_shows_the_first_rule_that_fails_with_both_values(
     none = nirflow("cal", "explain", science, "--kind", "flat")
     assert none.exit_code == 3
     assert "The store has no flat at all." in none.stdout
+
+
+def test_standard_fields_have_a_rule_and_an_order_of_their_own(
+    nirflow: Run, added: Add, science: Path
+) -> None:
+    added()
+    result = nirflow("cal", "explain", science, "--kind", "standard")
+    assert result.exit_code == 3
+    lines = result.stdout.splitlines()
+    assert lines[0] == "standard for S20131121S0075.fits: none"
+    assert lines[2:] == ["best first: nearest in time", "The store has no standard at all."]
+    (rule,) = [line for line in nirflow("cal", "rules").stdout.splitlines() if line.startswith("standard ")]
+    assert " 1 day " in rule
 
 
 def test_explanations_fit_into_a_hundred_columns(

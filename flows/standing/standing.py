@@ -1,0 +1,200 @@
+"""Where the groups of a night stand, from what the store has: done, quiet, due, waiting or failed, and what is next.
+
+Pure functions of the night's content (`flows.page.collect.collect_night`) and of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from flows.page.model import Group, NightFrame, NightPage, NightProduct
+from imaging.kinds import Target
+from imaging.listed import counted, listed
+from tasks.support.references import LeftOut
+
+#: Where a group stands. ``due``: nothing stands in the way of its reduction.
+Stage = Literal["done", "quiet", "due", "waiting", "failed"]
+
+_NAMES: Final = 5
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How the reduction is run.
+
+    Attributes
+    ----------
+    up
+        Whether nirflow is up, with a watcher that starts reductions.
+    quiet
+        Time without a new frame after which a sequence is reduced, s.
+    waiting_days
+        Time for which science waits for missing calibrations, days.
+    """
+
+    up: bool
+    quiet: float
+    waiting_days: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a group of frames stands.
+
+    Attributes
+    ----------
+    kind, label, frames
+        Its kind, the name that an observer would give it, and the names of its frames in order of time.
+    stage
+        Where it stands.
+    why
+        What was found, one sentence.
+    since
+        Since when, UTC; None if the store does not know.
+    next
+        What happens without anyone's help.
+    remedy
+        What a user can do; empty if there is nothing to do.
+    product
+        Name of the product made from it; empty without one.
+    """
+
+    kind: Target
+    label: str
+    frames: tuple[str, ...]
+    stage: Stage
+    why: str
+    since: datetime | None
+    next: str
+    remedy: str = ""
+    product: str = ""
+
+
+def standings(page: NightPage, habits: Habits, now: datetime) -> tuple[Standing, ...]:
+    """Return where each group of a night stands, science first.
+
+    Parameters
+    ----------
+    page
+        The content of the night.
+    habits
+        How the reduction is run.
+    now
+        The time, UTC.
+    """
+    frames = {frame.sha256: frame for frame in (*page.frames, *page.others)}
+    return tuple(_standing(group, frames, habits, now) for group in page.groups)
+
+
+def unused(page: NightPage) -> tuple[LeftOut, ...]:
+    """Return the frames of a night that are not used; those that a user rejected with the remedy."""
+    rejected = {frame.name for frame in page.frames if frame.problem.startswith("rejected by")}
+    return tuple(
+        one
+        if one.remedy or one.name not in rejected
+        else one.model_copy(
+            update={"remedy": f'If it is good after all: nirflow cal reinstate {one.name} --reason "..."'}
+        )
+        for one in page.left_out
+    )
+
+
+def _standing(group: Group, frames: dict[str, NightFrame], habits: Habits, now: datetime) -> Standing:
+    members = [frames[one] for one in group.members if one in frames]
+    arrived = max((one.added_at for one in members if one.added_at is not None), default=None)
+    product = group.product
+    tried = group.attempted
+    if group.state in ("failed", "waiting") and (arrived is None or tried is None or arrived <= tried):
+        return _stuck(group, habits)
+    if product is not None and not (new := _new(members, product)):
+        why, remedy = _done(product)
+        return _named(group, "done", why, remedy, product.made_at, "Nothing: it is complete.")
+    if product is not None:
+        what = f"{counted(len(new), 'frame')} arrived after {product.name} was made: {listed(new, _NAMES)}"
+    elif group.state == "failed":
+        what = f"frames arrived after the last attempt, which failed: {group.why}"
+    elif group.state == "waiting":
+        what = f"frames arrived after the last attempt, which lacked a {group.waits_for}"
+    else:
+        what = f"no run has reduced its {counted(len(group.frames), 'frame')} yet"
+    left = timedelta(seconds=habits.quiet) - (now - arrived) if arrived is not None else timedelta()
+    if habits.up and left > timedelta():
+        seconds = left.total_seconds()
+        return _named(
+            group, "quiet", f"{what}; the last frame arrived {_ago(arrived, now)}", "", arrived,
+            f"A run starts in {seconds:.0f} s unless another frame arrives.",
+        )  # fmt: skip
+    if habits.up:
+        remedy = "If nothing happens for minutes: nirflow status shows what runs and what waits for its turn."
+        return _named(
+            group, "due", what, remedy, arrived, "A run starts as soon as those before it have ended."
+        )
+    return _named(
+        group, "due", what, "Start it: nirflow up; or reduce the frames now: nirflow reduce FOLDER.", arrived,
+        "Nothing: nirflow is not up.",
+    )  # fmt: skip
+
+
+def _stuck(group: Group, habits: Habits) -> Standing:
+    """Return where a group stands whose last run did not make its product."""
+    tried = group.attempted
+    if group.state == "failed":
+        remedy = (
+            group.remedy
+            or "See the night's page and the log of the run; then start a run of the night again."
+        )
+        return _named(
+            group,
+            "failed",
+            group.why.rstrip("."),
+            remedy,
+            tried,
+            "The next run over the night tries it again.",
+        )
+    kind = group.waits_for
+    choice = f"nirflow cal explain {group.frames[0]} --kind {kind}" if group.frames else "nirflow cal list"
+    where = "in a watched folder" if habits.up else "in the folder that is reduced"
+    until = f", until {tried + timedelta(days=habits.waiting_days):%Y-%m-%d}" if tried is not None else ""
+    return _named(
+        group, "waiting", f"it waits for a {kind}: {group.why.rstrip('.')}",
+        f"See what there is and why it does not serve: {choice}. Raw frames for it {where} make one.",
+        tried, f"As soon as the store has one, a run starts{until}." if habits.up else "Nothing: nirflow is not up.",
+    )  # fmt: skip
+
+
+def _named(
+    group: Group, stage: Stage, why: str, remedy: str, since: datetime | None, following: str
+) -> Standing:
+    name = group.product.name if group.product is not None else ""
+    return Standing(group.kind, group.label, group.frames, stage, why, since, following, remedy, name)
+
+
+def _done(product: NightProduct) -> tuple[str, str]:
+    """Return what a product was made of, and what can be done about the frames that it lacks."""
+    text = f"{product.name} was made of {counted(len(product.sources), 'frame')}"
+    lost = [one for one in product.left_out if not one.expected]
+    if not lost:
+        return text, ""
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in lost[:_NAMES])
+    more = "; ..." if len(lost) > _NAMES else ""
+    remedies = dict.fromkeys(one.remedy for one in lost if one.remedy)
+    return f"{text}, {len(lost)} left out ({reasons}{more})", " ".join(remedies)
+
+
+def _new(members: Iterable[NightFrame], product: NightProduct) -> list[str]:
+    """Return the frames that arrived after a product was made; it left out those before deliberately."""
+    known = {*product.sources, *(one.name for one in product.left_out)}
+    return [
+        one.name
+        for one in members
+        if one.sha256 not in known and one.name not in known and not one.problem
+        and product.made_at is not None and one.added_at is not None and one.added_at > product.made_at
+    ]  # fmt: skip
+
+
+def _ago(then: datetime | None, now: datetime) -> str:
+    assert then is not None
+    return f"{max(0.0, (now - then).total_seconds()):.0f} s ago"

@@ -1,0 +1,1 @@
+"""The steps of a mosaic: its stacks chosen, measured, placed and combined. Not the stacks themselves."""

@@ -1,0 +1,149 @@
+"""What arrives, waits and runs is gathered from what can be asked, and what cannot be asked is stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import SecretStr
+
+from calib_store.model.records import FrameRecord, Run
+from calib_store.store import Store
+from deployments.notices.outbox import post
+from deployments.prefect_api.rest import Rest, RestError
+from deployments.settings.all_settings import NotifySettings, Settings
+from deployments.status.arriving import SILENCE, ArrivingFile, WatcherRecord, write_record
+from deployments.status.overview import overview
+from deployments.status.supervisor_state import PartState, ServiceState
+from deployments.status.wording import lines, restarts
+from imaging.frames.facts import FrameFacts
+
+WAITING = "2013-11-21.science.Y.1f0c9a2b"
+
+
+class FakeRest(Rest):
+    """A server with a queue that somebody switched off, and runs of a sequence and a night."""
+
+    def __init__(self, sequence: str) -> None:
+        self.sequence = sequence
+
+    def post(self, path: str, body: Any) -> Any:
+        due = "expected_start_time" in body.get("flow_runs", {})
+        run = {"state_name": "Running", "start_time": "2026-01-20T00:00:00Z", "deployment_id": "1"}
+        runs = [{**run, "name": "science Y A", "parameters": {"request": {"sequence": self.sequence}}}]
+        answers: dict[str, Any] = {
+            "/flow_runs/filter": [{**run, "name": "night", "state_name": "Scheduled", "parameters": {}}]
+            if due
+            else runs,
+            "/deployments/filter": [
+                {"id": "1", "name": "arrival", "paused": False, "schedules": []},
+                {"id": "2", "name": "nightly", "paused": False, "schedules": [{"active": False}]},
+                {"id": "3", "name": "decide", "paused": True, "schedules": []},
+            ],
+            "/automations/filter": [{"name": "a", "enabled": True}, {"name": "b", "enabled": False}],
+            "/work_pools/filter": [{"name": "nirflow", "is_paused": True}],
+            "/work_pools/nirflow/queues/filter": [{"name": "science", "is_paused": True}],
+        }
+        return answers[path]
+
+
+def test_everything_that_can_be_asked_is_there(
+    store: Store, database_url: str, tmp_path: Path, record: Callable[..., FrameRecord],
+    facts: Callable[..., FrameFacts],
+) -> None:  # fmt: skip
+    settings = Settings(data_dir=tmp_path, database_url=database_url)
+    now = datetime.now(UTC) + timedelta(seconds=5)
+    ended = now - timedelta(days=3)
+    store.runs.add(
+        Run(id=uuid4(), nights=(date(2013, 11, 21),), flow="arrival", sequence=WAITING, started=ended, ended=ended,
+            waits_for=("dark", "flat"), report={"flow_run": "science Y W"})
+    )  # fmt: skip
+    bad = record("bad.fits", facts=None, quarantine="it ends early.")
+    store.frames.ingest([record("S1.fits"), bad])
+    write_record(
+        tmp_path,
+        WatcherRecord(
+            written=now - timedelta(seconds=1), number=1, trouble="The disk is full.",
+            files=(ArrivingFile(path="/raw/S2.fits", size=12_000_000, since=now, reason="it ends early"),),
+        ),
+    )  # fmt: skip
+    (tmp_path / "watcher").mkdir()
+    (tmp_path / "watcher" / "01767225600000000000-aa.json").touch()
+    notify = NotifySettings(webhook=SecretStr("ftp://x"))
+    post(settings.model_copy(update={"notify": notify}), "a night", "it failed")
+    found = overview(settings, FakeRest(WAITING), watched=(tmp_path,), now=now)
+    assert found.sequences is not None
+    assert [(one.stage, one.label[:9]) for one in found.sequences] == [
+        ("quiet", "science Y"),
+        ("running", "science Y"),
+    ]
+    assert found.unknown == ()
+    assert found.free is not None
+    assert found.free > 0
+    told = [
+        f"{line.topic}: {line.text}" for line in lines(found.model_copy(update={"free": 7 * 10**9}), "/data")
+    ]
+    assert told[:2] == [
+        "Running: science Y A, since 2026-01-20 00:00 UT", "Queued: night, since 2026-01-20 00:00 UT"
+    ]  # fmt: skip
+    assert told[2].startswith("Quiet time: science Y ")
+    assert told[2].endswith(" s unless another frame arrives")
+    assert told[3:] == [
+        "Arriving: new frames are not recorded at present: The disk is full.",
+        "Arriving: 1 file (S2.fits), 12.0 MB until now",
+        f"Incomplete: S2.fits: it ends early, unchanged since {now:%Y-%m-%d %H:%M} UT",
+        "Quarantine: bad.fits: it ends early",
+        "Events: the Prefect server has not accepted those of 1 batch of frames yet since 2026-01-01 00:00 UT",
+        f"Notifications: “a night” of {found.notices[0].made:%Y-%m-%d %H:%M} UT is not delivered and is sent again: "
+        "the webhook: UnsupportedProtocol",
+        *(f"Switched off: {what}; it starts nothing until somebody switches it on in the UI" for what in (
+            "the automation “b”", "the schedule of nightly", "the deployment decide", "the work pool nirflow",
+            "the work queue science",
+        )),
+        "Free disk: 7.0 GB in /data",
+    ]  # fmt: skip
+    alone = overview(settings, None, why_not="It is down.", watched=(tmp_path,), now=now)
+    waits = next(line.text for line in lines(alone, "") if line.topic == "Waiting")
+    assert waits == (
+        f"science Y W, for a dark and a flat since {ended:%Y-%m-%d %H:%M} UT, "
+        f"until {ended + timedelta(days=settings.nightly.waiting_days):%Y-%m-%d} (nirflow why {WAITING})"
+    )
+
+
+def test_what_cannot_be_asked_is_stated(tmp_path: Path) -> None:
+    class Refusing(Rest):
+        def __init__(self) -> None:
+            pass
+
+        def post(self, path: str, body: Any) -> Any:
+            raise RestError("It refuses.", remedy="Give the password.")
+
+    now = datetime(2026, 1, 20, tzinfo=UTC)
+    write_record(tmp_path, WatcherRecord(written=now - SILENCE))
+    found = overview(Settings(data_dir=tmp_path), Refusing(), watched=(tmp_path,), now=now)
+    assert (found.sequences, found.runs, found.arriving, found.quarantined, found.switched_off) == (None,) * 5
+    assert [line.text for line in lines(found, "/data") if line.topic == "Not known"] == [
+        "the runs in progress, and what is switched off. It refuses. Give the password.",
+        "the sequences that arrived or wait for calibrations, and the quarantine. The database is not running.",
+        "the files that are still arriving. No watcher runs with this data folder; it reported last at "
+        "2026-01-19 23:59 UT.",
+    ]
+    unreachable = Settings(data_dir=tmp_path, database_url="postgresql://nobody@127.0.0.1:1/none")
+    problem, watcher = overview(unreachable, FakeRest("")).unknown
+    assert "127.0.0.1" in problem.why
+    assert watcher.what == "the files that are still arriving"
+    assert overview(unreachable, FakeRest(""), watched=()).unknown == (problem,)  # nothing is watched
+
+
+def test_a_part_that_restarts_often_is_reported() -> None:
+    parts = (
+        PartState(name="worker", restarts=9, recent=3, last_end="ended with code 1", log=Path("w.log")),
+        PartState(name="watcher", restarts=9, recent=2),
+    )
+    state = ServiceState(pid=1, birth="", started=0.0, parts=parts)
+    assert [line.text for line in restarts(state)] == [
+        "the worker was restarted 3 times within the last hour; it ended with code 1; see w.log"
+    ]
