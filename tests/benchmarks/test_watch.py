@@ -24,7 +24,7 @@ def test_the_peak_is_that_of_the_process_tree() -> None:
     watched = run([sys.executable, "-c", parent], environment=os.environ)
     assert watched.code == 0
     assert 245 * MEGABYTE < watched.peak < 320 * MEGABYTE
-    assert watched.wall > 2 > watched.cpu
+    assert 0 < watched.cpu < watched.wall - 1.9  # the pause takes no processor time
 
 
 def test_exit_code_and_output_come_back() -> None:
