@@ -28,6 +28,7 @@ from flows.run.options import Options
 from flows.run.report import NightReport
 from imaging.frames.nights import nights_between
 from imaging.listed import listed
+from tasks.choose import Choice
 from tasks.support.best_effort import best_effort
 
 
@@ -62,15 +63,9 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     settings = Settings()
     nights = nights_of(request)
     record_new_files(settings, nights)
-    days = settings.nightly.calibration_days if request.calibration_days is None else request.calibration_days
-    options = options_of(
-        settings,
-        bands=request.bands,
-        only=request.only,
-        parameters=request.parameters,
-        across_nights=request.across_nights,
-        join=request.join,
-    )
+    days = request.calibrations.days
+    days = settings.nightly.calibration_days if days is None else days
+    options = asked_options(settings, request)
 
     def choose() -> tuple[Frame, ...]:
         groups = options.parameters.groups
@@ -85,6 +80,23 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
         return chosen
 
     return _reduce(settings, request, nights, options, choose)
+
+
+def asked_options(settings: Settings, request: NightlyRequest) -> Options:
+    """Return the options of the reduction that a request asks for."""
+    calibrations, advanced = request.calibrations, request.advanced
+    return options_of(
+        settings,
+        bands=request.bands,
+        only=request.only,
+        choice=Choice(
+            use={one.kind: one.product for one in calibrations.use},
+            allow_missing=frozenset(calibrations.allow_missing),
+        ),
+        parameters=advanced.parameters,
+        across_nights=advanced.across_nights,
+        join=advanced.join,
+    )
 
 
 def _targets(frames: Iterable[Frame]) -> list[str]:

@@ -53,6 +53,74 @@ class Nights(_Request):
         return self
 
 
+class NamedCalibration(_Request):
+    """A product of the store to use for one kind of calibration, whatever the rules would choose."""
+
+    kind: CalibrationKind = Field(title="Kind", description="kind of the calibration")
+    product: str = Field(
+        min_length=1,
+        title="Product",
+        description="name or id (or its first 6 digits or more) of a product in the store",
+    )
+
+    @field_validator("product")
+    @classmethod
+    def _in_the_store(cls, value: str) -> str:
+        if "/" in value:
+            raise ValueError(f"{value!r} is a path; only products of the store can be named here")
+        return value.strip()
+
+
+class ChosenCalibrations(_Request):
+    """Calibrations of a run. Empty: the rules choose."""
+
+    days: int | None = Field(
+        default=None,
+        ge=0,
+        le=90,
+        title="Within, days",
+        description="raw darks and flats within this time of the night are included, in complete groups. Empty: as in "
+        "the settings (10).",
+    )
+    use: tuple[NamedCalibration, ...] = Field(
+        default=(),
+        title="Use",
+        description="products to use, whatever the rules would choose; it is recorded",
+    )
+    allow_missing: tuple[CalibrationKind, ...] = Field(
+        default=(),
+        title="Allow missing",
+        description="kinds to continue without if none is found; stacks are marked",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        kinds = [one.kind for one in self.use]
+        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two products are named for the kind {twice}")
+        return self
+
+
+class AdvancedRequest(_Request):
+    """Grouping of the science, and parameters of the steps."""
+
+    across_nights: bool = Field(
+        default=False,
+        title="Across nights",
+        description="combine the science frames of one pointing from several nights. Off: a stack for each night.",
+    )
+    join: bool = Field(
+        default=False,
+        title="Join sequences",
+        description="stack adjacent sequences of one pointing together, although their observation ids differ. Off: a "
+        "stack for each.",
+    )
+    parameters: ReductionParameters = Field(
+        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as in nirflow params"
+    )  # fmt: skip
+
+
 class NightlyRequest(Nights):
     """Reduce all frames of a night."""
 
@@ -71,28 +139,16 @@ class NightlyRequest(Nights):
         title="Only",
         description="kinds of product to make, with the calibrations that they need. Empty: all.",
     )
-    calibration_days: int | None = Field(
-        default=None,
-        ge=0,
-        le=90,
-        title="Calibrations within, days",
-        description="raw darks and flats within this time of the night are included, in complete groups. Empty: as in "
-        "the settings (10).",
+    calibrations: ChosenCalibrations = Field(
+        default=ChosenCalibrations(),
+        title="Calibrations",
+        description="calibrations of the run; by default the rules choose",
     )
-    across_nights: bool = Field(
-        default=False,
-        title="Across nights",
-        description="combine the science frames of one pointing from several nights. Off: a stack for each night.",
+    advanced: AdvancedRequest = Field(
+        default=AdvancedRequest(),
+        title="Advanced",
+        description="grouping of the science, and parameters of the steps",
     )
-    join: bool = Field(
-        default=False,
-        title="Join sequences",
-        description="stack adjacent sequences of one pointing together, although their observation ids differ. Off: a "
-        "stack for each.",
-    )
-    parameters: ReductionParameters = Field(
-        default=ReductionParameters(), title="Parameters", description="parameters of the steps, as in nirflow params"
-    )  # fmt: skip
 
 
 class CalibrationsRequest(Nights):

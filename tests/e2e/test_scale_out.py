@@ -154,7 +154,10 @@ def test_a_night_on_dask_is_the_night_in_threads(cluster: Cluster, reduced: Run,
 
     # An error of a step keeps its kind: without calibrations the science waits for them.
     with pytest.raises(WaitingError) as caught:
-        cluster.run(nightly, NightlyRequest(first=NIGHT, calibration_days=0, only=("science",)))
+        cluster.run(
+            nightly,
+            NightlyRequest.model_validate({"first": NIGHT, "calibrations": {"days": 0}, "only": ["science"]}),
+        )
     waiting = caught.value.report
     assert waiting.products == ()
     assert [one.waits_for for one in waiting.failures] == ["dark"]
@@ -182,7 +185,7 @@ def test_steps_of_the_users_own_run_on_dask(cluster: Cluster) -> None:
         "before_stack": [{"function": rays, "time_limit": 300}],
         "after_stack": [rays],
     }
-    request = NightlyRequest.model_validate({"first": NIGHT, "parameters": {"steps": own}})
+    request = NightlyRequest.model_validate({"first": NIGHT, "advanced": {"parameters": {"steps": own}}})
     report = cluster.run(nightly, request)
     assert report.failures == ()
     (image,) = [one for one in report.products if one.kind == "image"]
@@ -244,7 +247,7 @@ def test_parts_of_the_cluster_die(
     lab: Lab, night: NightTruth, prefect_server: ServerAddress, tmp_path: Path
 ) -> None:
     from deployments.deployed.nightly import nightly
-    from deployments.deployed.requests import NightlyRequest
+    from deployments.deployed.requests import AdvancedRequest, NightlyRequest
 
     with dask_cluster(lab, night.folder.parent, prefect_server, tmp_path) as cluster:
 
@@ -264,7 +267,9 @@ def test_parts_of_the_cluster_die(
         assert report.failures == ()
         assert cluster.workers[0].poll() is not None
         assert len(next(one for one in report.products if one.kind == "image").inputs) == FEW["n_science"]
-        other = NightlyRequest(first=NIGHT, parameters=lab.parameters(stack={"low": 4.6}))
+        other = NightlyRequest(
+            first=NIGHT, advanced=AdvancedRequest(parameters=lab.parameters(stack={"low": 4.6}))
+        )
         with listening(stop_all), pytest.raises(NirflowError, match="The Dask scheduler was lost"):
             cluster.run(nightly, other)
     # Without Dask the night is reduced where the run is.

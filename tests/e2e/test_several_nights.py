@@ -18,7 +18,12 @@ from calib_store.curation.certify import reinstate, reject
 from calib_store.model.records import Product
 from deployments.deployed.nightly import calibrations, nightly
 from deployments.deployed.reprocess import reprocess
-from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, ReprocessRequest
+from deployments.deployed.requests import (
+    CalibrationsRequest,
+    ChosenCalibrations,
+    NightlyRequest,
+    ReprocessRequest,
+)
 from flows.run.report import NightReport
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.simulate import simulate_night
@@ -111,7 +116,9 @@ def test_each_night_has_its_own_stack(eight: Observatory, season: list[NightTrut
 def test_one_night_at_a_time_gives_the_same_stacks(eight: Observatory) -> None:
     before = stacks(eight, "candidate")
     night = NIGHT + timedelta(days=3)
-    report: NightReport = eight.run(nightly, NightlyRequest(first=night, calibration_days=3))
+    report: NightReport = eight.run(
+        nightly, NightlyRequest(first=night, calibrations=ChosenCalibrations(days=3))
+    )
     (image,) = [ref for ref in report.products if ref.kind == "image"]
     assert image.reused
     assert image.uuid == before[night].id
@@ -139,7 +146,9 @@ def test_after_a_reinstatement_each_old_stack_is_valid_again(eight: Observatory)
     old = stacks(eight, "superseded")
     dark = dark_of(eight, old[NIGHT])
     reinstate(eight.store, dark, author="Ana", reason="no leak")
-    report: NightReport = eight.run(nightly, NightlyRequest(first=NIGHT, last=LAST, calibration_days=0))
+    report: NightReport = eight.run(
+        nightly, NightlyRequest(first=NIGHT, last=LAST, calibrations=ChosenCalibrations(days=0))
+    )
     shown(eight, "reinstated the dark; nightly over eight nights")
     assert report.failures == ()
     assert {night: image.id for night, image in stacks(eight, "candidate").items()} == {

@@ -24,13 +24,14 @@ from deployments.arrivals.landing import Signature
 from deployments.deployed.arrival import arrival
 from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import NothingToDoError, options_of, store_of
-from deployments.deployed.nightly import calibrations, nightly, nights_of
+from deployments.deployed.nightly import asked_options, calibrations, nightly, nights_of
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
 from deployments.prefect_api import sequence_events
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from imaging.frames.facts import FrameFacts
 from imaging.frames.sequences import Sequence
+from tasks.choose import Choice
 from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.parameters import ReductionParameters
 
@@ -169,6 +170,19 @@ def test_unattended_runs_replace_grown_products_and_use_the_settings(
     assert options.parameters.check.saturated_fraction == 0.25
     assert options.parameters.check.shape is None
     assert options.parameters.dark.high == 4
+
+
+def test_a_night_is_reduced_with_the_calibrations_and_the_grouping_of_its_form() -> None:
+    request = NightlyRequest.model_validate(
+        {
+            "first": NIGHT,
+            "calibrations": {"use": [{"kind": "dark", "product": "S1_dark"}], "allow_missing": ["flat"]},
+            "advanced": {"join": True, "parameters": {"stack": {"low": 4.5}}},
+        }
+    )
+    options = asked_options(Settings(), request)
+    assert options.choice == Choice(use={"dark": "S1_dark"}, allow_missing=frozenset({"flat"}))
+    assert (options.join, options.across_nights, options.parameters.stack.low) == (True, False, 4.5)
 
 
 # Files that are not recorded
