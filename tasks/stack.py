@@ -37,7 +37,7 @@ from tasks.extended_source import Stacked, find_extended_source
 from tasks.own_steps.resolve import NO_OWN_STEPS, OWN_STEPS_VERSION, OwnSteps
 from tasks.own_steps.stack_steps import with_own_steps
 from tasks.photometry.stack_photometry import calibrate_stack
-from tasks.photometry.standard_field import NO_STANDARD, NightStandard, night_standard
+from tasks.photometry.standard_field import NO_STANDARD, NightStandard, night_standard, record_standard
 from tasks.reference_catalogue.field_catalogue import NO_CATALOGUE, FieldCatalogue, field_catalogue
 from tasks.science.science_set import ScienceSet, for_group
 from tasks.sky import SkyPass
@@ -134,6 +134,7 @@ def find_stack(
     group = group.served_by(calibrations)
     parameters = for_group(parameters, group)
     stars, standard = reference_stars(group, parameters, workspace)
+    record_standard(standard, [f for f in group.frames.frames if f.name in group.objects], workspace)
     recipe = science_recipe(group, calibrations, parameters, exposures, own, stars, standard)
     return find_reused(recipe, "stack", workspace)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from prefect import runtime
 from pydantic import Field
 
-from calib_store.model.records import Match, Product
+from calib_store.model.records import Decision, Match, Product
 from calib_store.model.values import STANDARD
 from imaging.errors import CatalogueError
 from imaging.frames.facts import FrameFacts
@@ -15,7 +16,7 @@ from imaging.parameters import StepParameters
 from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.photometry.standard_fields import StandardZeroPoint, scatter_of_night, standard_zero_point
 from imaging.reference_catalogue.reference_stars import ReferenceCatalogue
-from tasks.support.references import NamedProduct
+from tasks.support.references import NamedProduct, RawFrame
 from tasks.support.workspace import Workspace
 
 
@@ -50,10 +51,13 @@ class NightStandard(NamedTuple):
         The part of the recipe; None if the field needs no standard or none serves.
     product
         Its stack.
+    match
+        The choice, with the other stacks considered.
     """
 
     used: UsedStandard | None = None
     product: NamedProduct | None = None
+    match: Match | None = None
 
 
 #: The field needs no standard, or none serves.
@@ -99,7 +103,19 @@ def night_standard(
         night=scatter_of_night(serving),
         standards=len(serving),
     )
-    return NightStandard(used, NamedProduct(id=str(product.id), name=product.name, sha256=product.sha256))
+    named = NamedProduct(id=str(product.id), name=product.name, sha256=product.sha256)
+    return NightStandard(used, named, match)
+
+
+def record_standard(standard: NightStandard, frames: Sequence[RawFrame], workspace: Workspace) -> None:
+    """Record for each frame of a field which standard field gives its zero point, with those considered."""
+    match = standard.match
+    if match is None:
+        return
+    run = str(runtime.flow_run.id) if runtime.flow_run.id else None
+    workspace.store().record_decisions(
+        [Decision(frame.sha256, match, match.product, None, run) for frame in frames]
+    )
 
 
 def is_standard(facts: FrameFacts) -> bool:

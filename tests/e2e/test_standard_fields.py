@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from calib_store.model.settings import StoreSettings
 from calib_store.model.values import STANDARD
 from calib_store.store import Store
+from calib_store.tables import decisions
 from imaging.simulator.parameters import NightParameters
 from imaging.simulator.reference.draw_catalogue import true_zero_point
 from imaging.simulator.simulate import simulate_night
@@ -110,6 +111,8 @@ def test_the_store_explains_the_choice(lab: Lab, run: Run, field: NightTruth) ->
         assert own.reason == "not a standard field (class science)"
         inputs = store.inputs_of(own.product)
         assert [ref.source for ref in inputs if ref.role == STANDARD] == [match.product.id]
+        rows = store.database.read(lambda connection: decisions.of_frame(connection, frame.sha256))
+        assert [row.product_id for row in rows if row.kind == STANDARD] == [match.product.id]
         later = frame.facts.model_copy(update={"started": frame.facts.started + timedelta(days=3)})
         far = store.explain(later, STANDARD)
         assert far.product is None

@@ -17,6 +17,7 @@ from nirflow.commands.cal.naming import (
     Side,
     acting_user,
     as_json,
+    making_again,
     open_store,
     side,
     thing,
@@ -184,7 +185,7 @@ def reject(name: ProductOrFrame, reason: Reason, author: Author = None, json: Js
         return
     print_lines(f"{thing(done)} is rejected.")
     if hit:
-        print_lines(f"Made with it: {_names(hit)}. To make these again: nirflow reduce --affected-by {name}")
+        print_lines(f"Made with it: {_names(hit)}. To make these again: {making_again(name, hit)}")
 
 
 def supersede(

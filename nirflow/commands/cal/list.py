@@ -15,6 +15,7 @@ from nirflow.commands.cal.naming import (
     ProductOrFrame,
     as_json,
     edge_as_json,
+    making_again,
     open_store,
 )
 from nirflow.console.output import print_lines
@@ -142,7 +143,10 @@ def affected(name: ProductOrFrame, json: Json = False) -> None:
         print_table(columns, [[p.short_id, p.kind, p.name, p.state, p.made_at] for p in found])
         bad = not cause.counts if isinstance(cause, Product) else cause.rejected is not None
         once = "This" if bad else f"Once {cause.name} is rejected, this"
-        print_lines("", f"{once} makes the valid ones again: nirflow reduce --affected-by {name}")
+        print_lines(
+            "",
+            f"{once} makes the valid ones again: {making_again(name, [p for p in found if p.counts] or found)}",
+        )
     else:
         print_lines(f"Nothing was made with {cause.name}.", err=True)
     if not found:

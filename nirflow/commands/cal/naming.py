@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,6 +14,8 @@ from nirflow.console.tables import cell
 from nirflow.moments import moment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from calib_store.model.records import Frame, LineageEdge, Product
     from calib_store.store import Store
 
@@ -80,6 +83,27 @@ def thing(what: Product | Frame) -> str:
     if isinstance(what, Product):
         return what.name_and_id
     return f"raw frame {what.name} ({what.sha256[:12]})"
+
+
+def making_again(name: str, products: Sequence[Product]) -> str:
+    """Return the commands that make again what was made with a bad product or frame.
+
+    Mosaics are made from stacks, not from raw frames: they are combined once more after their stacks.
+
+    Parameters
+    ----------
+    name
+        The bad product or frame, as the user named it.
+    products
+        Those made with it.
+    """
+    from imaging.kinds import MOSAIC
+
+    targets = dict.fromkeys(one.facts.get("target") for one in products if one.kind == MOSAIC.name)
+    commands = [f"nirflow stack --target {quote(str(target))}" for target in targets]
+    if any(one.kind != MOSAIC.name for one in products):
+        commands.insert(0, f"nirflow reduce --affected-by {name}")
+    return ", then ".join(commands)
 
 
 def as_json(product: Product) -> dict[str, Any]:

@@ -159,12 +159,16 @@ def test_lineage_is_a_tree(nirflow: Run, image: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("own_store")
-def test_affected(nirflow: Run, image: dict[str, Any]) -> None:
+def test_affected(nirflow: Run, image: dict[str, Any], add: Any, facts: Callable[..., FrameFacts]) -> None:
     result = nirflow("cal", "affected", "S20131120S0001")
     lines = result.stdout.splitlines()
     assert [line.split()[1] for line in lines[1:3]] == ["dark", "image"]
     assert "nirflow reduce --affected-by S20131120S0001" in lines[-1]
-    nothing = nirflow("cal", "affected", image["image"].id)
+    mosaic = add("mosaic", facts=facts(target="M 42"), inputs=[InputRef("stack", image["image"].id)])
+    again = nirflow("cal", "affected", "S20131120S0001").stdout.splitlines()[-1]
+    assert again.endswith("nirflow reduce --affected-by S20131120S0001, then nirflow stack --target 'M 42'")
+    assert nirflow("cal", "affected", image["image"].id).stdout.endswith("nirflow stack --target 'M 42'\n")
+    nothing = nirflow("cal", "affected", mosaic.id)
     assert (nothing.exit_code, nothing.stdout) == (3, "")
     unknown = nirflow("cal", "affected", "S1")
     assert unknown.exit_code == 1
