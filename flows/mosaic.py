@@ -26,7 +26,7 @@ from tasks.support.allocator import give_back_planes
 from tasks.support.best_effort import best_effort
 from tasks.support.references import gathered_left_out
 
-__all__ = ["Options", "StackSelection", "combine_stacks"]
+__all__ = ["Options", "StackSelection", "combine_stacks", "combine_with"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,11 @@ def combine_stacks(
     >>> with services():  # doctest: +SKIP
     ...     report = combine_stacks(StackSelection(target="WISE 0855"), "out")
     """
+    return combine_with(selection, out, options)
+
+
+def combine_with(selection: StackSelection, out: str | Path, options: Options) -> NightReport:
+    """Choose stacks, submit the steps of their mosaics, and report their outcome."""
     began = datetime.now(UTC)
     give_back_planes()
     raise_limit()

@@ -159,6 +159,42 @@ class CalibrationsRequest(Nights):
     )
 
 
+class MosaicRequest(_Request):
+    """Combine the stacks of several nights or pointings into one image for each band."""
+
+    target: str = Field(
+        default="",
+        max_length=200,
+        title="Target",
+        description="stacks of this target, in any capitals. Give this or the observation.",
+    )
+    observation: str = Field(
+        default="", max_length=200, title="Observation", description="stacks of this observation id"
+    )
+    first: Night | None = Field(
+        default=None, title="From night", description="first night of the stacks. Empty: no limit."
+    )
+    last: Night | None = Field(
+        default=None,
+        title="Until night",
+        description="last night of the stacks (inclusive). Empty: no limit.",
+    )
+    bands: tuple[Band, ...] = Field(default=(), title="Bands", description="filters to combine. Empty: all.")
+    parameters: ReductionParameters = Field(
+        default=ReductionParameters(),
+        title="Parameters",
+        description="parameters of the steps mosaic, resample, detect and photometry, as in nirflow params",
+    )
+
+    @model_validator(mode="after")
+    def _one_field(self) -> Self:
+        if bool(self.target.strip()) == bool(self.observation.strip()):
+            raise ValueError("give either a target or an observation")
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise ValueError(f"the range ends on {self.last}, before it begins on {self.first}")
+        return self
+
+
 class SequenceRequest(_Request):
     """Reduce one sequence of exposures."""
 

@@ -22,6 +22,7 @@ from prefect.workers.process import ProcessWorker
 from deployments.deployed.arrival import arrival
 from deployments.deployed.decide import decide
 from deployments.deployed.housekeeping import housekeeping
+from deployments.deployed.mosaic import mosaic
 from deployments.deployed.nightly import calibrations, nightly
 from deployments.deployed.reprocess import reprocess
 from deployments.prefect_api.events import ARRIVED, COMPLETE, UNBLOCKED
@@ -77,6 +78,7 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             ),
         ),
         Registered("reprocess", reprocess, "backlog"),
+        Registered("mosaic", mosaic, "backlog"),
         # Users wait for it, and the next reductions should take it into account.
         Registered("decide", decide, "science"),
         Registered(

@@ -18,6 +18,7 @@ from flows.page.assess import assess, past_of
 from flows.page.charts import Chart
 from flows.page.collect import collect_night, read_report
 from flows.page.model import NightFrame, NightPage, NightProduct
+from flows.page.mosaics import mosaic_rows
 from flows.page.night_charts import colours_of, night_charts
 from flows.page.outcomes import results_of
 from flows.page.overlay import overlay_of
@@ -110,7 +111,7 @@ def write_night_page(store: Store, night: date, folder: Path) -> Path:
 
 
 def write_index(store: Store, folder: Path) -> Path:
-    """Write the index of nights: those with a run, and those with a page.
+    """Write the index of nights: those with a run, and those with a page; below them the mosaics.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def write_index(store: Store, folder: Path) -> Path:
     paged = set(_paged(folder))
     nights = sorted({*store.runs.nights(), *paged}, reverse=True)
     rows = [_row(store, night, night in paged) for night in nights]
-    return _write(folder / _PAGE, "index.html", folder, folder, rows=rows)
+    return _write(folder / _PAGE, "index.html", folder, folder, rows=rows, mosaics=mosaic_rows(store, folder))
 
 
 def write_trends(store: Store, folder: Path) -> Path:

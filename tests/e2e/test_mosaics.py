@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from observatory import NIGHT
 
 from calib_store.curation.certify import reinstate, reject
 from calib_store.exchange.recipe_check import expected_key
+from deployments.deployed.mosaic import mosaic
+from deployments.deployed.requests import MosaicRequest
 from imaging.errors import GroupError, StoreError
 from imaging.kinds import MOSAIC, STACK
 from imaging.pixels.dq import UNUSABLE
@@ -26,6 +29,7 @@ from imaging.simulator.reference.draw_catalogue import true_zero_point
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 from tasks.mosaic.choose_stacks import StackSelection
+from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
 pytestmark = pytest.mark.long
 
@@ -268,3 +272,21 @@ def test_selections_that_have_nothing(
 def test_a_band_without_stacks_is_named(lab: Lab, nights: dict[int, NightTruth]) -> None:
     with pytest.raises(StoreError, match="has no stack in H; it has stacks in Y"):
         lab.combine(StackSelection(target=target(nights)), bands=("Y", "H"))
+
+
+def test_a_user_starts_it_by_a_form_and_finds_it_in_the_list_of_nights(
+    tiles: Run, lab: Lab, nights: dict[int, NightTruth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIRFLOW_DATA_DIR", str(lab.data))
+    monkeypatch.setenv("NIRFLOW_DATABASE_URL", lab.url)
+    monkeypatch.setenv("NIRFLOW_NIGHTS_DIR", str(tmp_path))
+    known = selection(nights, 1, 4)
+    request = MosaicRequest(target=known.target, first=known.first, last=known.last)
+    with prompt_heartbeats(mosaic) as run:
+        report = run(request)
+    assert [ref.id for ref in report.products] == [tiles.product(MOSAIC.name).id]
+    name = report.products[0].name
+    assert (tmp_path / "mosaics" / name).is_file()
+    page = (tmp_path / "index.html").read_text()
+    assert f'<a href="mosaics/{Path(name).stem}.png">{target(nights)}</a>' in page
+    assert f"{known.first} to {known.last}" in page

@@ -12,6 +12,7 @@ from deployments.deployed.requests import (
     CalibrationsRequest,
     DecisionRequest,
     HousekeepingRequest,
+    MosaicRequest,
     NightlyRequest,
     Nights,
     ReprocessRequest,
@@ -22,7 +23,7 @@ from imaging.parameters import StepParameters, parameter
 from tasks.support.parameters import STEPS
 
 REQUESTS: list[type[BaseModel]] = [
-    NightlyRequest, CalibrationsRequest, SequenceRequest, ReprocessRequest, HousekeepingRequest,
+    NightlyRequest, CalibrationsRequest, SequenceRequest, MosaicRequest, ReprocessRequest, HousekeepingRequest,
 ]  # fmt: skip
 NAME = "2013-11-21.science.Y.1f0c9a2b"
 DECISION = {"decision": "certify", "product": "a", "reason": "b"}
@@ -48,6 +49,7 @@ DECISION = {"decision": "certify", "product": "a", "reason": "b"}
         (CalibrationsRequest, {"only": ["dark"]}),
         (SequenceRequest, {"sequence": NAME}),
         (SequenceRequest, {"sequence": SEQUENCE + NAME}),
+        (MosaicRequest, {"target": "M 42", "bands": ["H"], "last": "2013-11-21"}),
         (ReprocessRequest, {"affected_by": "S1_dark.fits"}),
         (ReprocessRequest, {"rules_version": "3"}),
         (HousekeepingRequest, {"verify": False, "collect": False, "keep_runs_days": 1}),
@@ -88,6 +90,9 @@ def test_a_good_request_comes_back_from_json_the_same(model: type[BaseModel], gi
         (DecisionRequest, DECISION | {"first_night": "2013-11-21", "last_night": "9999-12-31"}, "not a night"),
         (DecisionRequest, DECISION | {"valid_from": "0001-01-01T00:00:00+14:00"}, "not a night"),
         (DecisionRequest, DECISION | {"valid_until": "9999-12-31T23:59:00-14:00"}, "not a night"),
+        (MosaicRequest, {}, "give either a target or an observation"),
+        (MosaicRequest, {"target": "M 42", "observation": "G-1"}, "give either a target or an observation"),
+        (MosaicRequest, {"target": "A", "first": "2013-11-22", "last": "2013-11-21"}, "before it begins on 2013-11-22"),
         (ReprocessRequest, {}, "give either"),
         (ReprocessRequest, {"affected_by": "a", "rules_version": "1"}, "give either"),
         (HousekeepingRequest, {"keep_runs_days": 0}, "greater than or equal to 1"),

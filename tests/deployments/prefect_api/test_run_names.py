@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from deployments.deployed.requests import NightlyRequest, SequenceRequest
+from deployments.deployed.requests import MosaicRequest, NightlyRequest, SequenceRequest
 from deployments.prefect_api.run_names import last_night, queued_name, run_name
 from imaging.instruments import catalogue
 
@@ -70,6 +70,8 @@ def test_when_the_run_of_the_morning_starts_the_night_has_ended_or_ends_soon() -
         ("reprocess", {"affected_by": "a_dark"}, "reprocess a_dark"),
         ("reprocess", {"rules_version": "3"}, "reprocess by rules after 3"),
         ("decide", {"decision": "certify", "product": "a_dark"}, "certify a_dark"),
+        ("mosaic", {"target": "M 42"}, "mosaic M 42"),
+        ("mosaic", MosaicRequest(observation="GS-2013B-Q-15-40"), "mosaic GS-2013B-Q-15-40"),
         ("housekeeping", None, "housekeeping"),
         ("someone's own", {"first": "2013-11-20"}, None),
     ],

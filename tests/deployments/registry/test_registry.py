@@ -36,7 +36,7 @@ from deployments.settings.watch_settings import WatchSettings
 T = TypeVar("T")
 NAMES = {
     "nightly/nightly", "arrival/arrival", "arrival/backlog", "calibrations/calibrations",
-    "reprocess/reprocess", "housekeeping/housekeeping", "decide/decide",
+    "reprocess/reprocess", "mosaic/mosaic", "housekeeping/housekeeping", "decide/decide",
 }  # fmt: skip
 #: The shortest that Prefect allows, s.
 QUIET = 10.0
@@ -162,10 +162,15 @@ def test_only_our_automations_that_are_no_longer_needed_are_deleted(
 
 def test_each_form_takes_good_requests_and_refuses_wrong_ones(client: SyncPrefectClient) -> None:
     good = {
-        "nightly/nightly": [{}, {"request": {"first": "2013-11-21", "parameters": {"stack": {"low": 4}}}}],
+        "nightly/nightly": [
+            {},
+            {"request": {"first": "2013-11-21", "advanced": {"parameters": {"stack": {"low": 4}}}}},
+            {"request": {"calibrations": {"days": 3, "use": [{"kind": "dark", "product": "S1_dark"}]}}},
+        ],
         "arrival/arrival": [{"request": {"sequence": "2013-11-21.science.Y.1f0c9a2b"}}],
         "calibrations/calibrations": [{}, {"request": {"only": ["dark"]}}],
         "reprocess/reprocess": [{"request": {"rules_version": "3"}}],
+        "mosaic/mosaic": [{"request": {"target": "M 42", "bands": ["H"]}}],
         "housekeeping/housekeeping": [{}, {"request": {"verify": False}}],
         "decide/decide": [
             {"request": {"decision": "reject", "product": "S1_dark.fits", "reason": "light leak"}},
@@ -179,6 +184,7 @@ def test_each_form_takes_good_requests_and_refuses_wrong_ones(client: SyncPrefec
             {"request": {"nights": 1}},
         ],
         "arrival/arrival": [{}, {"request": {}}],
+        "mosaic/mosaic": [{}, {"request": {"target": "M 42", "bands": ["Z"]}}],
         "calibrations/calibrations": [{"request": {"only": ["science"]}}],
         "housekeeping/housekeeping": [{"request": {"keep_runs_days": 0}}],
         "decide/decide": [
@@ -227,7 +233,7 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
     assert entries == {
         f"deployments.deployed.{name}"
         for name in (
-            "nightly.nightly", "nightly.calibrations", "arrival.arrival", "reprocess.reprocess",
+            "nightly.nightly", "nightly.calibrations", "arrival.arrival", "reprocess.reprocess", "mosaic.mosaic",
             "housekeeping.housekeeping", "decide.decide",
         )
     }  # fmt: skip
