@@ -102,7 +102,9 @@ class Judge:
             while len(self._records) >= _NIGHTS:
                 self._records.pop(next(iter(self._records)))
             empty = NightRecord(night=night)
-            self._records[night] = empty if self._folder is None else read_record(self._folder, night)
+            self._records[night] = (
+                empty if self._folder is None else read_record(self._folder / str(night), night)
+            )
         return self._records[night]
 
     def _taken(self, path: Path, seen: Signature) -> FrameFigures | Refused | None:

@@ -44,9 +44,12 @@ class NightRecord(BaseModel):
         return tuple(one for one in self.frames if one.group == group) if group else ()
 
 
-def read_record(nights: Path, night: date) -> NightRecord:
-    """Return the record of a night; an empty one if it is missing, or was written by another version of nirflow."""
-    path = nights / night.isoformat() / RECORD
+def read_record(folder: Path, night: date) -> NightRecord:
+    """Return the record in the folder of a night.
+
+    It is empty if there is none, or if another version of nirflow wrote it.
+    """
+    path = folder / RECORD
     try:
         return NightRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:

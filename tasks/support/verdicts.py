@@ -21,9 +21,8 @@ def publish_verdicts(label: str, frames: Sequence[ScratchRef], workspace: Worksp
         return
     wanted = {one.frame.sha256 for one in frames}
     nights = sorted({one.frame.facts.night for one in frames})
-    judged = [
-        one for night in nights for one in read_record(workspace.out, night).frames if one.sha256 in wanted
-    ]
+    records = [read_record(workspace.folder_of(night), night) for night in nights]
+    judged = [one for record in records for one in record.frames if one.sha256 in wanted]
     if judged:
         rows = [dict(zip(COLUMNS, (cell.text for cell in row_of(one)), strict=True)) for one in judged]
         publish_table(key_of("arrived", label), rows, f"{label}: the frames as they arrived")

@@ -67,7 +67,7 @@ def test_a_frame_is_judged_once_also_after_a_restart(
     assert one.uncalibrated == "there is no calibration store"
     assert one.values.seeing is not None
     assert one.seconds is not None
-    assert [kept.name for kept in read_record(tmp_path / "nights", one.night).frames] == [
+    assert [kept.name for kept in read_record(tmp_path / "nights" / str(one.night), one.night).frames] == [
         "S20131121S0001.fits"
     ]
     copy = tmp_path / "S20131121S0001_copy.fits"

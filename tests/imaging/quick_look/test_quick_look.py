@@ -112,7 +112,7 @@ def test_a_group_is_judged_frame_by_frame(tmp_path: Path) -> None:
     assert any("sky unlike its group" in remark for remark in after(17, "sky", sky=80.0).remarks)
     record = NightRecord(night=first.night, frames=tuple(group))
     write_record(tmp_path, record)
-    assert read_record(tmp_path, first.night) == record
+    assert read_record(tmp_path / str(first.night), first.night) == record
     rows = read_rows(tmp_path / "2013-11-21")
     assert rows is not None
     assert [row[0].text for row in rows.rows] == [f"S20131121S{k:04d}" for k in (4, 3, 2, 1)]
@@ -151,4 +151,4 @@ def test_a_record_that_cannot_be_read_is_begun_again(tmp_path: Path) -> None:
     one = judged(write_dark(tmp_path / "S20131121S0001.fits"), [])
     written = write_record(tmp_path, NightRecord(night=one.night, frames=(one,)))
     written.write_text("{")
-    assert read_record(tmp_path, one.night).frames == ()
+    assert read_record(tmp_path / str(one.night), one.night).frames == ()
