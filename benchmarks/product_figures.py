@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage, spatial, stats
 
 from imaging.registration.interpolants import TAPS, weights
+from imaging.usual import MAD_TO_SIGMA
 
 F8 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-MAD_TO_SIGMA = 1.4826
 #: Side of the bins in which background noise is measured, and of the boxes whose mean is subtracted first,
 #: px.
 BIN, BOX = 8, 65

@@ -12,6 +12,7 @@ from typing import Final
 FEWEST: Final = 5
 #: Limits of what is usual, in robust standard deviations.
 LIMIT: Final = 3.0
+#: Standard deviation of a Gaussian over its median absolute deviation, and over its mean absolute deviation.
 MAD_TO_SIGMA: Final = 1.4826
 MEAN_TO_SIGMA: Final = 1.2533
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.frames import Camera, MemoryFrame, SetName
+from imaging.usual import MAD_TO_SIGMA
 
 #: Camera, set, size of the fault and random numbers to a frame with the fault.
 Make = Callable[[Camera, SetName, float, np.random.Generator], MemoryFrame]
@@ -96,7 +97,7 @@ def _noisy(camera: Camera, of: SetName, size: float, rng: np.random.Generator) -
     off = electrons - other.adu * frame.facts.gain * (
         np.median(electrons) / np.median(other.adu) / frame.facts.gain
     )
-    sigma = float(np.median(np.abs(off - np.median(off)))) * 1.4826 / np.sqrt(2)
+    sigma = float(np.median(np.abs(off - np.median(off)))) * MAD_TO_SIGMA / np.sqrt(2)
     return frame.changed(
         _rounded(frame, electrons + rng.normal(0, sigma * np.sqrt(size**2 - 1), frame.shape))
     )

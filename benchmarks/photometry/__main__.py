@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.photometry.measured import RADII, Realisation, realise
 from deployments.printable_output import ArgumentParser
+from imaging.usual import MAD_TO_SIGMA
 from nirflow.console.tables import Column, print_json, print_table
 
 BANDS: Final = ("Y", "H", "K-red")
@@ -117,7 +118,7 @@ def apertures(band: str, found: Sequence[Realisation]) -> list[Limit]:
     limits = []
     for radius in RADII:
         values = np.concatenate([one.empty[radius] for one in found])
-        robust = 1.4826 * np.median(np.abs(values - np.median(values)))
+        robust = MAD_TO_SIGMA * np.median(np.abs(values - np.median(values)))
         note = f"{len(values)} apertures, robust {robust:.3f}"
         limits.append(
             Limit(band, f"empty apertures of {radius:g} px", float(values.std(ddof=1)), 0.97, 1.05, note)

@@ -11,7 +11,7 @@ from deployments.deployed.log import info_logged
 from deployments.deployed.requests import MosaicRequest
 from deployments.settings.all_settings import Settings
 from flows.mosaic import StackSelection, combine_with
-from flows.page.mosaics import FOLDER
+from flows.page.lists.mosaic_rows import FOLDER
 from flows.run.report import NightReport
 
 

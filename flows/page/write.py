@@ -16,11 +16,11 @@ from calib_store.store import Store
 from flows.page import view
 from flows.page.assess import assess, past_of
 from flows.page.charts import Chart
-from flows.page.collect import collect_night, read_report
+from flows.page.collect import collect_night
+from flows.page.lists.mosaic_rows import mosaic_rows
+from flows.page.lists.night_rows import night_row
 from flows.page.model import NightFrame, NightPage, NightProduct
-from flows.page.mosaics import mosaic_rows
 from flows.page.night_charts import colours_of, night_charts
-from flows.page.outcomes import results_of
 from flows.page.overlay import overlay_of
 from flows.page.previews import Shown, show_product
 from flows.page.registration import Registered, registrations
@@ -44,22 +44,6 @@ class StackShown:
     charts: tuple[Chart, ...]
     rows: tuple[Registered, ...]
     reason: str
-
-
-@dataclass(frozen=True)
-class NightRow:
-    """A night of the index, with counts after its last run; the seeing is the range of its stacks."""
-
-    night: date
-    targets: tuple[str, ...]
-    bands: tuple[str, ...]
-    programs: tuple[str, ...]
-    seeing: str
-    frames: int
-    stacks: int
-    failed: int
-    waiting: int
-    page: bool
 
 
 def write_night_page(store: Store, night: date, folder: Path) -> Path:
@@ -125,7 +109,7 @@ def write_index(store: Store, folder: Path) -> Path:
     """
     paged = set(_paged(folder))
     nights = sorted({*store.runs.nights(), *paged}, reverse=True)
-    rows = [_row(store, night, night in paged) for night in nights]
+    rows = [night_row(store, night, page=night in paged) for night in nights]
     return _write(folder / _PAGE, "index.html", folder, folder, rows=rows, mosaics=mosaic_rows(store, folder))
 
 
@@ -210,27 +194,3 @@ def _paged(folder: Path) -> list[date]:
             except ValueError:
                 continue  # 2013-99-99 is not one of our folders
     return nights
-
-
-def _row(store: Store, night: date, page: bool) -> NightRow:
-    held = results_of([read_report(run) for run in store.runs.of_night(night)])
-    waiting = sum(failure.waits_for is not None for _, failure in held.failures)
-    frames = [frame.facts for frame in store.frames.of_nights(night, night) if frame.facts is not None]
-    science = [facts for facts in frames if facts.kind == "object"]
-    names = {facts.name: facts for facts in science}
-    stacks = [
-        ref for _, ref in held.products
-        if ref.kind == STACK.name and (not names or any(one in names for one in ref.inputs))
-    ]  # fmt: skip
-    return NightRow(
-        night=night,
-        targets=tuple(dict.fromkeys(facts.target for facts in science if facts.target)),
-        bands=tuple(dict.fromkeys(facts.filter for facts in science)),
-        programs=tuple(sorted({facts.program for facts in science if facts.program})),
-        seeing=view.seeing_range(stacks, names),
-        frames=len(frames),
-        stacks=len(stacks),
-        failed=len(held.failures) - waiting,
-        waiting=waiting,
-        page=page,
-    )

@@ -19,11 +19,9 @@ from imaging.kinds import KINDS, ComparisonName, in_a_sentence
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import UNUSABLE
 from imaging.products.product_file import ProductFile
+from imaging.usual import MAD_TO_SIGMA
 
 Figures = dict[str, float | int]
-
-#: Standard deviation of a normal distribution over its median absolute deviation.
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 class GateParameters(StepParameters):
@@ -258,7 +256,7 @@ def _both(new: ProductFile, reference: ProductFile, good: NDArray[np.bool_]) -> 
 
 def _median_and_sigma(values: NDArray[np.float64]) -> tuple[float, float]:
     median = float(np.median(values))
-    return median, float(_MAD_TO_SIGMA * np.median(np.abs(values - median)))
+    return median, float(MAD_TO_SIGMA * np.median(np.abs(values - median)))
 
 
 def _hot(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from imaging.figures import Metrics, figure
 from imaging.instruments.detector import Detector
+from imaging.usual import MAD_TO_SIGMA
 
 #: Directions in which the edge is searched for: at first, and for the final fit.
 _COARSE_RAYS: Final = 180
@@ -208,7 +209,7 @@ def _fit(px: NDArray[np.float64], py: NDArray[np.float64]) -> tuple[tuple[float,
         (cx, cy, c), *_ = np.linalg.lstsq(matrix, dx * dx + dy * dy, rcond=None)
         x, y, radius = float(ox + cx), float(oy + cy), float(np.sqrt(c + cx * cx + cy * cy))
         off = np.hypot(px - x, py - y) - radius
-        spread = 1.4826 * float(np.median(np.abs(off[keep] - np.median(off[keep]))))
+        spread = MAD_TO_SIGMA * float(np.median(np.abs(off[keep] - np.median(off[keep]))))
         better = np.abs(off) <= max(3 * spread, 0.3)
         if (better == keep).all() or better.sum() < 3:
             break

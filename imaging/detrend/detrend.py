@@ -27,6 +27,7 @@ from imaging.parameters import parameter
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
 from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.pixels.median_kernels import median, usable_values
+from imaging.usual import MAD_TO_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 4
@@ -43,7 +44,6 @@ _BYTES: Final = 32
 _MOST_ROWS: Final = 64
 #: Interval between the rows that are used for the sky level.
 _LEVEL_STEP: Final = 4
-_MAD_TO_SIGMA: Final = 1.4826
 _LEVEL_CLIP: Final = 3.0
 _NO_PLANE: Final = np.empty((0, 0), np.float32)
 _NO_FLAGS: Final = np.empty((0, 0), np.uint16)
@@ -305,7 +305,7 @@ def sky_level(sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> tuple[float, 
     if not values.size or np.isnan(values).any():
         return math.nan, math.nan
     middle = median(values)
-    sigma = _MAD_TO_SIGMA * float(median(np.abs(values - middle)))
+    sigma = MAD_TO_SIGMA * float(median(np.abs(values - middle)))
     kept = values[np.abs(values - middle) <= _LEVEL_CLIP * sigma]
     return float(median(kept)), sigma
 

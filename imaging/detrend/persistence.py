@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from imaging.instruments.detector import Persistence, Readout
 from imaging.pixels.bright_pixels import BrightPixels
 from imaging.pixels.dq import DQ, UNUSABLE
+from imaging.usual import MAD_TO_SIGMA
 
 #: A source keeps its pixel if it is this many times brighter than the expected persistence.
 _FAINT: Final = 0.1
@@ -32,7 +33,6 @@ _ABSENT: Final = 0.2
 _STRONGEST: Final = 5.0
 #: Standard error of a weighted median over that of a mean, for normal errors.
 _MEDIAN_ERROR: Final = math.sqrt(math.pi / 2)
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 class Earlier(NamedTuple):
@@ -233,7 +233,7 @@ def _strength(
     total = np.cumsum(weight[order], dtype=np.float64)
     strength = float(ratio[order][np.searchsorted(total, total[-1] / 2)])
     left = (excess - strength * electrons) / sigma
-    scatter = max(1.0, _MAD_TO_SIGMA * float(np.median(np.abs(left - np.median(left)))))
+    scatter = max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(left - np.median(left)))))
     error = scatter * _MEDIAN_ERROR / math.sqrt(float(np.sum(weight.astype(np.float64) ** 2)))
     return strength, error
 

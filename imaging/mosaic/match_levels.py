@@ -14,6 +14,7 @@ from imaging.mosaic.parameters import MosaicParameters
 from imaging.mosaic.sky_grid import Placed, SkyGrid
 from imaging.mosaic.solve import connected
 from imaging.pixels.dq import UNUSABLE
+from imaging.usual import MAD_TO_SIGMA
 
 #: Side of the blocks of the grid whose means are compared, px.
 _SIDE: Final = 32
@@ -27,7 +28,6 @@ _BLOCK_CLIP, _ROUNDS = 4.0, 6
 _FEWEST: Final = 3
 #: Smallest error of the mean of a block: the sky is not flat to better than this share of a pixel's noise.
 _FLOOR: Final = 0.01
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _fit(
         rest = value - solution @ basis.T
         common = np.divide((w * rest).sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
         residual = np.where(used, (rest - common) / error, 0.0)
-        spread = max(1.0, _MAD_TO_SIGMA * float(np.median(np.abs(residual[used])))) if used.any() else 1.0
+        spread = max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(residual[used])))) if used.any() else 1.0
         now = used & (np.abs(residual) < _BLOCK_CLIP * spread)
         if np.array_equal(now, used):
             break

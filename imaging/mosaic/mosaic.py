@@ -24,6 +24,7 @@ from imaging.pixels.dq import DQ, LEVELS, UNUSABLE
 from imaging.registration.geometry import Affine
 from imaging.registration.interpolants import mean_squared_weights
 from imaging.registration.resample import ResampleParameters, resample_rows
+from imaging.usual import MAD_TO_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same stacks and parameters.
 VERSION = 1
@@ -34,7 +35,6 @@ _ROWS: Final = 32
 _PIECES: Final = (1024, 256, 64, 16)
 #: Positions along each axis at which the noise correlation of an interpolated stack is sampled.
 _CORRELATION_GRID: Final = 48
-_MAD_TO_SIGMA: Final = 1.4826
 _NOISE_STEP: Final = 4
 
 _Planes = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
@@ -363,7 +363,7 @@ def _background_rms(
         return 0.0
     for _ in range(3):
         middle = float(np.median(values))
-        sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+        sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
         kept = np.abs(values - middle) <= 3 * sigma
         if kept.all() or not sigma > 0:
             break

@@ -18,6 +18,7 @@ from imaging.astrometry.tangent_plane import Point, project
 from imaging.mosaic.mosaic_input import MosaicInput
 from imaging.mosaic.overlaps import Overlap
 from imaging.mosaic.sky_grid import Move
+from imaging.usual import MAD_TO_SIGMA
 
 #: Expected error of the telescope's world coordinates: shift, arcsec, and rotation, rad (0.2 deg).
 TELESCOPE_ERROR: Final = 3.0
@@ -29,7 +30,6 @@ _CLIP: Final = 4.0
 _ROUNDS: Final = 12
 #: What a catalogue states of a stack counts less if it is off by more than this, sigmas: the others outvote it.
 _DOUBTED: Final = 1.5
-_MAD_TO_SIGMA: Final = 1.4826
 #: Smallest error of a ratio of fluxes, and of a zero point, mag: apertures of stars of different seeing.
 _RATIO_ERROR: Final = 0.005
 _ZERO_POINT_ERROR: Final = 0.005
@@ -126,7 +126,7 @@ def _trust(off: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _spread(residual: NDArray[np.float64]) -> float:
-    return _MAD_TO_SIGMA * float(np.median(np.abs(residual))) if len(residual) else 0.0
+    return MAD_TO_SIGMA * float(np.median(np.abs(residual))) if len(residual) else 0.0
 
 
 def connected(n: int, links: Sequence[tuple[int, int]], anchored: Sequence[int]) -> NDArray[np.int64]:

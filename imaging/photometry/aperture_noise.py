@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from imaging.photometry.measured_image import MeasuredImage, circle_sums
 from imaging.photometry.pixel_apertures import sums_about_pixels
+from imaging.usual import MAD_TO_SIGMA
 
 #: Radii of the empty apertures, px.
 RADII: Final = (1.5, 2.0, 3.0, 4.0, 5.5, 7.0, 9.0, 12.0, 15.0)
@@ -29,7 +30,6 @@ _SPACING: Final = 1.6
 #: Sums further from the median than this many of their standard deviations are light of sources.
 _CLIP: Final = 4.0
 _ROUNDS: Final = 6
-_MAD_TO_SIGMA: Final = 1.4826
 #: Scales on which correlation by resampling ends, px.
 _SCALES: Final = (1.0, 3.0)
 
@@ -128,7 +128,7 @@ def _normalised_sums(image: MeasuredImage, radius: float) -> NDArray[np.float64]
 def _spread(values: NDArray[np.float64]) -> float:
     """Return the standard deviation of values within a limit about their median."""
     middle = float(np.median(values))
-    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
     for _ in range(_ROUNDS):
         kept = values[np.abs(values - middle) <= _CLIP * sigma]
         middle, sigma = float(np.median(kept)), float(kept.std(ddof=1))

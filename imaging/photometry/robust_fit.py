@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.usual import MAD_TO_SIGMA
+
 #: Values further from the fit than this many of their standard deviations do not count.
 CLIP: Final = 3.0
 #: Share of normal values within the limit, and their second moment in units of the variance without a limit.
@@ -21,7 +23,6 @@ _ROUNDS: Final = 50
 _CONVERGED: Final = 1e-4
 #: Degrees of freedom for which the stated errors count where the residuals determine the error of the result.
 _PRIOR: Final = 3.0
-_MAD_TO_SIGMA: Final = 1.4826
 _BISECTIONS: Final = 60
 
 
@@ -103,7 +104,7 @@ def robust_fit(
         return None
     squares = np.where(usable, errors, 1.0) ** 2
     residuals = values - np.median(values[usable])
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(residuals[usable])))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(residuals[usable])))
     scatter = math.sqrt(max(spread**2 - float(np.median(squares[usable])), usual_scatter**2))
     kept = _within(residuals, squares + scatter**2, usable, least)
     solution: NDArray[np.float64] = np.zeros(matrix.shape[1])

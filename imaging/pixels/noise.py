@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from imaging.figures import Metrics, figure
 from imaging.frames.facts import FrameFacts
 from imaging.instruments.detector import Polynomial
+from imaging.usual import MAD_TO_SIGMA
 
 #: Pixels whose level is further than this from the median are warm, dark or unlit, and left out.
 _LEVEL_WINDOW: Final = 3.0
@@ -32,8 +33,6 @@ _WORST_UNCERTAINTY: Final = 5.0
 #: How far the read noise of one detector channel or epoch may be below the table's, as a fraction of its
 #: square.
 _READ_NOISE_LEEWAY: Final = 0.15
-#: Median absolute deviation to sigma, for normal noise.
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def measure_pedestal(frames: NDArray[np.float32], model: NoiseModel) -> Pedestal
         return _unknown(f"the scatter between frames needs two frames or more, but there is {n}", x)
     level = x.mean(axis=0)
     middle = np.median(level)
-    width = _LEVEL_WINDOW * _MAD_TO_SIGMA * np.median(np.abs(level - middle))
+    width = _LEVEL_WINDOW * MAD_TO_SIGMA * np.median(np.abs(level - middle))
     usual = np.abs(level - middle) <= max(width, model.gain)
     if np.count_nonzero(usual) < _LEAST_PIXELS:
         return _unknown(f"{np.count_nonzero(usual)} pixels are too few, {_LEAST_PIXELS} are needed", x)
@@ -212,7 +211,7 @@ def _shift(off: NDArray[np.float32]) -> np.float32:
     """Return the mean of a frame's deviations from the stack, without their extremes."""
     some = off[:: max(1, off.size // 20000)]
     middle = np.median(some)
-    limit = max(5 * _MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
+    limit = max(5 * MAD_TO_SIGMA * np.median(np.abs(some - middle)), 1.0)
     return np.float32(off[np.abs(off - middle) <= limit].mean())
 
 

@@ -25,6 +25,7 @@ from imaging.frames.pixel_state import PixelState
 from imaging.instruments.detector import Persistence, Readout
 from imaging.pixels.bands import bands
 from imaging.pixels.bright_pixels import BrightCollector, BrightPixels
+from imaging.usual import MAD_TO_SIGMA
 
 #: Rows read at a time.
 _BAND: Final = 256
@@ -46,7 +47,7 @@ _SWAPPED: Final = 64
 #: Scatter of neighbours, ADU, below which the bytes cannot be swapped: noise of 1 ADU would be 256.
 _NOISY: Final = 200
 #: Scatter of differences of neighbours over that of the values, and of the median absolute value over sigma.
-_DIFFERENCES: Final = 1.4826 / math.sqrt(2)
+_DIFFERENCES: Final = MAD_TO_SIGMA / math.sqrt(2)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class NightRecord(BaseModel):
 def read_record(folder: Path, night: date) -> NightRecord:
     """Return the record in the folder of a night.
 
-    It is empty if there is none, or if another version of nirflow wrote it.
+    It is empty if the file is missing, or if another version of nirflow wrote it.
     """
     path = folder / RECORD
     try:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from imaging.registration.geometry import Affine
 from imaging.registration.star_matching import pair_up
+from imaging.usual import MAD_TO_SIGMA
 
 #: Signal to noise of the stars used, if there are enough.
 _SNR: Final = 30.0
@@ -35,7 +36,6 @@ _INTRINSIC: Final = 0.01
 #: Stars further from the line are neighbours, blends or variables, sigma.
 _CLIP: Final = 3.0
 _ROUNDS: Final = 5
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 class FluxRatio(NamedTuple):
@@ -127,7 +127,7 @@ def flux_ratio(stars: NDArray[np.void], others: NDArray[np.void]) -> FluxRatio:
     if n < 3 or not first > 0:
         return FluxRatio(first, None, n)
     if n < _LINE:
-        spread = _MAD_TO_SIGMA * float(np.median(np.abs(ratio / first - 1)))
+        spread = MAD_TO_SIGMA * float(np.median(np.abs(ratio / first - 1)))
         return FluxRatio(first, 1.25 * max(spread, _INTRINSIC) / math.sqrt(n), n)
     return _line(stars, others, first)
 
@@ -146,7 +146,7 @@ def _line(stars: NDArray[np.void], others: NDArray[np.void], first: float) -> Fl
         covariance = np.linalg.inv(a.T @ a)
         solution = covariance @ (a.T @ (y[kept] / sigma[kept]))
         residual = y / sigma - design @ solution
-        spread = max(1.0, _MAD_TO_SIGMA * float(np.median(np.abs(residual))))
+        spread = max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(residual))))
         now = np.abs(residual) < _CLIP * spread
         if now.sum() < _FEWEST or np.array_equal(now, kept):
             break

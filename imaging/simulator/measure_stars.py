@@ -9,8 +9,8 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-#: 1 / Phi^-1(3/4): the median absolute deviation of a normal distribution is its sigma over this.
-MAD_TO_SIGMA: Final = 1.482602218505602
+from imaging.usual import MAD_TO_SIGMA
+
 #: 1 / (sqrt(2) Phi^-1(5/8)): the lower quartile of the distances of all pairs is sigma over this.
 _PAIRS_TO_SIGMA: Final = 2.2219
 SIGMA_TO_FWHM: Final = 2.3548200450309493

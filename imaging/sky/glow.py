@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.usual import MAD_TO_SIGMA
+
 #: Distances from the core, in that of the furthest cells: up to which the glow is subtracted entirely, and from which
 #: nothing is subtracted.
 _FADES: Final = 0.6
@@ -30,7 +32,6 @@ _CLIP: Final = 4.0
 _UNEVEN: Final = 0.5
 #: Least share of known cells in the smoothing.
 _KNOWN: Final = 0.3
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 def glow_surface(
@@ -84,7 +85,7 @@ def cell_noise(values: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
     pairs = known[:, 1:] & known[:, :-1]
     if not pairs.any():
         return 0.0
-    return _MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values, axis=1)[pairs]))) / 2**0.5
+    return MAD_TO_SIGMA * float(np.median(np.abs(np.diff(values, axis=1)[pairs]))) / 2**0.5
 
 
 def _rings(

@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.usual import MAD_TO_SIGMA
+
 #: Offsets are significant if their variance is this many times that expected of the noise.
 SIGNIFICANT: Final = 3.0
 #: The same for rows: the variance of two thousand is known to a few percent.
@@ -25,7 +27,6 @@ _MEDIAN: Final = np.pi / 2
 _CHI2_MEDIAN: Final = 0.4549
 #: Blocks further from zero than this many robust sigma are left out.
 _CLIP: Final = 4.0
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 def find_layout(residuals: Sequence[NDArray[np.float64]], count: int) -> NDArray[np.int64] | None:
@@ -99,7 +100,7 @@ def _clipped(residual: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     good = np.isfinite(residual)
     if not good.any():
         return np.zeros(residual.shape), good, 0.0
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(residual[good])))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(residual[good])))
     good &= np.abs(np.where(good, residual, 0.0)) <= _CLIP * spread
     return np.where(good, residual, 0.0), good, spread
 
@@ -143,7 +144,7 @@ def row_pattern(
     known, expected = _known_variances(counts, noise, frames)
     if known.sum() < 32:
         return np.zeros(len(means)), 0.0
-    spread = (_MAD_TO_SIGMA * np.median(np.abs(means[known]))) ** 2
+    spread = (MAD_TO_SIGMA * np.median(np.abs(means[known]))) ** 2
     typical = float(np.median(expected[known]))
     if not spread > ROWS_SIGNIFICANT * typical:
         return np.zeros(len(means)), 0.0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.sky import block_kernels
+from imaging.usual import MAD_TO_SIGMA
 
 Residual = Literal["none", "level", "plane", "auto"]
 
@@ -21,7 +22,6 @@ _SHARE: Final = 0.2
 #: Iterations and limit (in robust sigma) of the rejection of blocks.
 _ROUNDS: Final = 10
 _LIMIT: Final = 3.0
-_MAD_TO_SIGMA: Final = 1.4826
 _NO_MASK: Final = np.empty((0, 0), np.uint8)
 
 
@@ -99,12 +99,12 @@ def fit_background(
         solution = np.linalg.lstsq(weighted, value[kept] * weight[kept], rcond=None)[0]
         left = value - design @ solution
         centre = np.median(left[kept])
-        spread = _MAD_TO_SIGMA * float(np.median(np.abs(left[kept] - centre)))
+        spread = MAD_TO_SIGMA * float(np.median(np.abs(left[kept] - centre)))
         now = np.abs(left - centre) <= _LIMIT * spread
         if np.array_equal(now, kept) or now.sum() < 2 * terms:
             break
         kept = now
-    rms = _MAD_TO_SIGMA * float(np.median(np.abs(left)))
+    rms = MAD_TO_SIGMA * float(np.median(np.abs(left)))
     constant, *slopes = solution.tolist()
     slope_x, slope_y = (slope / size for slope in slopes) if plane else (0.0, 0.0)
     return Background(constant - slope_x * x0 - slope_y * y0, slope_x, slope_y, rms)

@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.usual import MAD_TO_SIGMA
+
 #: The orders, lowest first: degree of a polynomial (0 to 2), or number of intervals of a spline.
 LEVEL, PLANE, QUADRATIC = 0, 1, 2
 _INTERVALS: Final = {3: 1, 4: 2, 5: 4, 6: 8}
@@ -23,7 +25,6 @@ ORDERS: Final = (LEVEL, PLANE, QUADRATIC, *_INTERVALS)
 #: Rejection of blocks in a fit: limit in robust sigma and rounds.
 _ROUNDS: Final = 3
 LIMIT: Final = 3.5
-_MAD_TO_SIGMA: Final = 1.4826
 #: Blocks that a coefficient needs.
 BLOCKS: Final = 3.0
 #: Share of its lit blocks that each coefficient of a spline must keep where blocks are excluded.
@@ -194,4 +195,4 @@ def _solve(
 
 
 def _scatter(left: NDArray[np.float64]) -> float:
-    return _MAD_TO_SIGMA * float(np.median(np.abs(left))) if left.size else math.nan
+    return MAD_TO_SIGMA * float(np.median(np.abs(left))) if left.size else math.nan

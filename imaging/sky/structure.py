@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from imaging.sky import patterns, shapes
 from imaging.sky.fixed import fixed_to_the_sky
+from imaging.usual import MAD_TO_SIGMA
 
 #: Fewest frames whose structure can be distinguished from that of a source.
 _FEWEST: Final = 3
@@ -20,7 +21,6 @@ _CORRELATED: Final = 0.1
 _CLIP: Final = 4.0
 #: Share that the mask leaves of a block in units of the frame's usual one, below which the block does not count.
 _FREE: Final = 0.8
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def _correlation(left: NDArray[np.float64]) -> tuple[float, float]:
     good = np.isfinite(left)
     if not good.any():
         return 0.0, 0.0
-    spread = _MAD_TO_SIGMA * float(np.median(np.abs(left[good])))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(left[good])))
     value = np.where(good & (np.abs(np.where(good, left, 0.0)) <= _CLIP * spread), left, 0.0)
     square = float((value**2).sum())
     if not square > 0:

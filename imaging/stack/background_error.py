@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.pixels.dq import UNUSABLE
+from imaging.usual import MAD_TO_SIGMA
 
 #: Side of the blocks, px: the area is that of an aperture with a radius of 12 px.
 _SIDE: Final = 21
@@ -20,7 +21,6 @@ _SIDE: Final = 21
 _MOST_VARIANCE: Final = 1.3
 #: Fewest blocks that allow a measurement.
 _LEAST_BLOCKS: Final = 50
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 def background_error(
@@ -60,6 +60,6 @@ def background_error(
     variances = var[part].reshape(blocks).mean(axis=(1, 3), dtype=np.float64)[blank]
     even = variances <= _MOST_VARIANCE * np.median(variances)
     means, variances = means[even], variances[even]
-    scatter = _MAD_TO_SIGMA * float(np.median(np.abs(means - np.median(means))))
+    scatter = MAD_TO_SIGMA * float(np.median(np.abs(means - np.median(means))))
     expected = noise_correlation**2 * float(np.median(variances)) / _SIDE**2
     return math.sqrt(max(scatter**2 - expected, 0.0))

@@ -27,6 +27,7 @@ from imaging.stack.inputs import WITH_VARIANCE, StackInput, bytes_per_row, resam
 from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
+from imaging.usual import MAD_TO_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
 VERSION = 8
@@ -36,7 +37,6 @@ _MOST_ROWS: Final = 64
 _CORRELATION_GRID: Final = 48
 #: Interval between the rows that are used for the background noise.
 _NOISE_STEP: Final = 4
-_MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3.0
 
 
@@ -360,6 +360,6 @@ def _background_rms(
         return math.nan
     values = sci[some][good & (counts == min(n, int(counts[good].max())))]
     middle = np.median(values)
-    sigma = _MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(values - middle)))
     kept = values[np.abs(values - middle) <= _CLIP * sigma]
-    return _MAD_TO_SIGMA * float(np.median(np.abs(kept - np.median(kept))))
+    return MAD_TO_SIGMA * float(np.median(np.abs(kept - np.median(kept))))

@@ -22,6 +22,7 @@ from imaging.sources.detect import Detection
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.stack.stack import StackResult
 from imaging.stack.zero_level_kernels import light_of_sources, normal_equations, sum_squares
+from imaging.usual import MAD_TO_SIGMA
 
 #: Pixels are averaged in squares of this side.
 _BIN: Final = 2
@@ -42,7 +43,6 @@ _NOISY: Final = 4.0
 _FEWEST: Final = 200
 #: Seeing if no star allows a measurement, px.
 _USUAL_FWHM: Final = 4.0
-_MAD_TO_SIGMA: Final = 1.4826
 #: Squares, evenly spread, that the scatter is measured with.
 _SAMPLE: Final = 100_000
 #: Rounds of a fit: after each, the squares that are far from it do not count.
@@ -179,7 +179,7 @@ class _Squares:
             light_of_sources(self.light, self.area, level, found[:-1], expected)
             left = np.abs((self.values - np.float32(level + found[-1]) - expected) * self.weights)
             usual = float(np.median(left[kept][:: max(1, np.count_nonzero(kept) // _SAMPLE)]))
-            kept = chosen & (left <= _CLIP * _MAD_TO_SIGMA * usual)
+            kept = chosen & (left <= _CLIP * MAD_TO_SIGMA * usual)
         rest = float(found[-1])
         light_of_sources(self.light, self.area, level + rest, found[:-1], expected)
         return expected, rest

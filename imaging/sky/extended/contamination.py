@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from imaging.sky.extended.source_model import SkyMesh, SourceModel
 from imaging.sky.fixed import deposit, sample
 from imaging.sky.structure import median_of_known
+from imaging.usual import MAD_TO_SIGMA
 
 #: Rounds of the clipping.
 _ROUNDS: Final = 2
@@ -26,7 +27,6 @@ _MASKED: Final = 0.5
 _LIMIT: Final = 3.0
 _CLIPS: Final = 5
 _HIDDEN: Final = 0.8
-_MAD_TO_SIGMA: Final = 1.4826
 #: Most stacked frames whose skies are computed.
 _MOST: Final = 16
 #: Frames that must see a place.
@@ -196,7 +196,7 @@ def _plane(
         away = left - plane @ solution
         centre = float(np.median(away[kept]))
         # The noise of a block of 64 pixels in steps of two rows, about which the sky step clips.
-        spread = max(_MAD_TO_SIGMA * float(np.median(np.abs(away[kept] - centre))), noise / 32)
+        spread = max(MAD_TO_SIGMA * float(np.median(np.abs(away[kept] - centre))), noise / 32)
         now = (free > 0) & (np.abs(away - centre) <= _LIMIT * spread)
         if np.array_equal(now, kept) or np.count_nonzero(now) < 2 * plane.shape[1]:
             break

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from imaging.sky.fixed import deposit
 from imaging.sky.structure import median_of_known
+from imaging.usual import MAD_TO_SIGMA
 
 #: A place must be seen by this share of the frames, and by this many.
 _SEEN: Final = 0.3
@@ -41,7 +42,6 @@ _MOST: Final = 800
 #: Rejection of blocks in a fit, robust sigma, and its rounds.
 _LIMIT: Final = 3.0
 _CLIPS: Final = 3
-_MAD_TO_SIGMA: Final = 1.4826
 #: Fewest blocks of a core, and of the fit around it.
 _CORE: Final = 4
 _OUTSIDE: Final = 40
@@ -307,7 +307,7 @@ def _exponential(
         normal[np.diag_indices(4)] += 1e-9 * normal[0, 0]
         solution = np.linalg.solve(normal, part.T @ values[kept])
         away = np.abs(values - design @ solution)
-        scatter = _MAD_TO_SIGMA * float(np.median(away))
+        scatter = MAD_TO_SIGMA * float(np.median(away))
         kept = away <= _LIMIT * scatter
     bounded = away if limit is None else np.minimum(away, limit)
     badness = scatter if limit is None else float(np.mean(bounded**2))

@@ -88,7 +88,7 @@ def thing(what: Product | Frame) -> str:
 def making_again(name: str, products: Sequence[Product]) -> str:
     """Return the commands that make again what was made with a bad product or frame.
 
-    Mosaics are made from stacks, not from raw frames: they are combined once more after their stacks.
+    Mosaics are made from stacks, not from raw frames: they are combined again after their stacks.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""The rows of the list of nights, and of the mosaics below it."""
