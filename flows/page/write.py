@@ -18,7 +18,7 @@ from flows.page.assess import assess, past_of
 from flows.page.charts import Chart
 from flows.page.collect import collect_night
 from flows.page.lists.mosaic_rows import mosaic_rows
-from flows.page.lists.night_rows import night_row
+from flows.page.lists.night_rows import night_rows
 from flows.page.model import NightFrame, NightPage, NightProduct
 from flows.page.night_charts import colours_of, night_charts
 from flows.page.overlay import overlay_of
@@ -107,9 +107,7 @@ def write_index(store: Store, folder: Path) -> Path:
     NirflowError
         If it cannot be written.
     """
-    paged = set(_paged(folder))
-    nights = sorted({*store.runs.nights(), *paged}, reverse=True)
-    rows = [night_row(store, night, page=night in paged) for night in nights]
+    rows = night_rows(store, folder, set(_paged(folder)))
     return _write(folder / _PAGE, "index.html", folder, folder, rows=rows, mosaics=mosaic_rows(store, folder))
 
 

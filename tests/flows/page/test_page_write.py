@@ -14,6 +14,7 @@ from hostile import harmful
 
 from calib_store.model.records import FrameRecord, Product, Run
 from calib_store.store import Store
+from flows.page.lists.night_rows import KEPT
 from flows.page.view import distance, link, range_of
 from flows.page.write import write_index, write_night_page
 from flows.run.report import Failure
@@ -248,3 +249,37 @@ def test_the_index_has_the_newest_night_first_and_links_to_existing_pages(
 
 def test_the_index_before_the_first_night(store: Store, tmp_path: Path) -> None:
     assert "No night has been reduced yet." in Page(write_index(store, tmp_path / "pages")).text
+
+
+def test_the_row_of_a_night_is_made_again_only_if_something_happened_to_the_night(
+    store: Store, night: date, raws: Sequence[FrameRecord], stack: Callable[..., Product],
+    ref: Callable[..., ProductRef], record_run: Callable[..., Run], record: Callable[..., FrameRecord],
+    facts: Callable[..., FrameFacts], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[date] = []
+    of_night = type(store.runs).of_night
+    monkeypatch.setattr(
+        type(store.runs), "of_night", lambda runs, of: (asked.append(of), of_night(runs, of))[1]
+    )
+    later = night + timedelta(days=30)
+    record_run(ref(stack()))
+    record_run(nights=(later,))
+
+    def made() -> list[date]:
+        asked.clear()
+        write_index(store, tmp_path)
+        return asked
+
+    assert made() == [later, night]
+    first = (tmp_path / "index.html").read_text()
+    assert made() == []
+    assert (tmp_path / "index.html").read_text() == first
+    record_run(nights=(later,))
+    assert made() == [later]
+    store.frames.ingest([record("S20131121S0900.fits", facts=facts(name="S20131121S0900.fits"))])
+    assert made() == [night]
+    assert (tmp_path / "index.html").read_text() != first
+    write_night_page(store, night, tmp_path)
+    assert night in made()  # it has a page now
+    (tmp_path / KEPT).write_text("damaged")
+    assert made() == [later, night]
