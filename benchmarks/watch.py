@@ -19,8 +19,10 @@ from typing import Final
 
 #: Seconds between two samples.
 _INTERVAL: Final = 0.02
-#: Samples between two counts of the open files and of the bytes of the scratch, which take longer.
-_EVERY: Final = 25
+#: Samples between two searches for the processes of the tree, which look at every thread, and between two counts of
+#: the open files and of the bytes of the scratch.
+_SEARCHED: Final = 10
+_EVERY: Final = 50
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 #: Unit of st_blocks (stat(2)), bytes.
 _BLOCK: Final = 512
@@ -106,10 +108,11 @@ class _Watcher(threading.Thread):
         self.peak = self.files = self.scratch = 0
 
     def run(self) -> None:
-        samples = 0
+        samples, tree = 0, [self._root]
         while not self._ended.wait(_INTERVAL):
+            if samples % _SEARCHED == 0:
+                tree = [pid for pid in family(self._root) if not _is_service(pid)]
             samples += 1
-            tree = [pid for pid in family(self._root) if not _is_service(pid)]
             # Reading the resident pages, which are at least the PSS, takes microseconds; reading the PSS of a
             # gigabyte takes milliseconds, during which the process cannot map memory: done only at a new
             # maximum.

@@ -48,7 +48,7 @@ def test_an_ended_process_uses_no_memory() -> None:
 def test_open_files_and_scratch_at_their_largest(tmp_path) -> None:
     code = (
         f"import time; held = [open('/dev/null') for _ in range(40)]; f = open({str(tmp_path / 'f')!r}, 'wb');"
-        f"f.write(bytes({MEGABYTE})); f.flush(); time.sleep(1.5); f.truncate(0)"
+        f"f.write(bytes({MEGABYTE})); f.flush(); time.sleep(3); f.truncate(0)"
     )
     watched = run([sys.executable, "-c", code], environment=os.environ, scratch=tmp_path)
     assert 44 <= watched.files < 80

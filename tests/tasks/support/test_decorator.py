@@ -7,14 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prefect import flow
-from pydantic import ValidationError
+from prefect import allow_failure, flow
+from pydantic import BaseModel, ValidationError
 
 from deployments.settings.server_settings import ServerAddress
 from imaging.errors import FrameError, NirflowError, StoreError
 from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support import decorator
 from tasks.support.decorator import may_pass, step_task
+
+
+class Given(BaseModel):
+    """A model that Prefect need not look into."""
+
+    one: int
 
 
 def caused(error: Exception, *causes: Exception) -> Exception:
@@ -144,3 +150,29 @@ def test_pauses_between_attempts_and_storage_of_results() -> None:
     assert (make.retries, make.retry_delay_seconds) == (2, [2, 20])
     assert make.persist_result is False
     assert make.fn(4) == 4
+
+
+def test_models_are_passed_as_they_are_and_futures_in_lists_are_found(prefect_server: ServerAddress) -> None:
+    seen: list[Any] = []
+
+    @step_task("made", "made {given}")
+    def made(given: Given) -> Given:
+        seen.append(given)
+        return Given(one=given.one + 1)
+
+    @step_task("taken", "taken {first}")
+    def taken(first: Given, every: list[Any], few: tuple[Given, ...], rest: list[Any]) -> int:
+        seen.extend((first, every, few, rest))
+        return first.one
+
+    given = Given(one=1)
+
+    @flow(name="passes")
+    def passes() -> Any:
+        one, bad = made.submit(given), made.submit(Given(one=5))
+        return taken.submit(one, [one, allow_failure(bad), 3], few=(given,), rest=[given]).result()
+
+    with prompt_heartbeats(passes) as ready:
+        assert ready() == 2
+    assert seen[-4:] == [Given(one=2), [Given(one=2), Given(one=6), 3], (given,), [given]]
+    assert seen[0] is given
