@@ -25,13 +25,14 @@ from tasks.mosaic.measure_stack import measure_stack
 from tasks.support.allocator import give_back_planes
 from tasks.support.best_effort import best_effort
 from tasks.support.references import gathered_left_out
+from tasks.support.step_runner import step_runner
 
 __all__ = ["Options", "StackSelection", "combine_stacks", "combine_with"]
 
 logger = logging.getLogger(__name__)
 
 
-@flow(name="mosaic", flow_run_name="mosaic in {out}")
+@flow(name="mosaic", flow_run_name="mosaic in {out}", task_runner=step_runner())
 def combine_stacks(
     selection: StackSelection, out: str | Path = "out", options: Options = Options()
 ) -> NightReport:

@@ -12,11 +12,12 @@ from prefect import flow
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
+from tasks.support.step_runner import step_runner
 
 __all__ = ["Options", "reduce_night"]
 
 
-@flow(name="night", flow_run_name="night in {out}")
+@flow(name="night", flow_run_name="night in {out}", task_runner=step_runner())
 def reduce_night(
     paths: Sequence[str | Path], out: str | Path = "out", options: Options = Options()
 ) -> NightReport:

@@ -12,6 +12,7 @@ from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
 from imaging.kinds import Target, kind_of_target
+from tasks.support.step_runner import step_runner
 
 
 def flow_of(target: Target, description: str = "") -> Flow[..., NightReport]:
@@ -29,6 +30,7 @@ def flow_of(target: Target, description: str = "") -> Flow[..., NightReport]:
     @flow(
         name=target,
         flow_run_name=f"{recipe.of_flow} in {{out}}",
+        task_runner=step_runner(),
         description=description or f"Make the {recipe.kind.plural} of the raw frames in ``paths``.",
     )
     def reduce_one_kind(

@@ -40,7 +40,7 @@ class AlignedGroup(Reference):
     )
 
 
-@step_task("align", "align {label}", tags=["science"])
+@step_task("align", "align {label}")
 def align_group(
     label: str,
     detected: dict[str, Outcome],

@@ -23,7 +23,7 @@ class BpmSet(ProductSet):
     short_darks: FrameSet
 
 
-@step_task("bpm", "{plan.label}", tags=["calibration"])
+@step_task("bpm", "{plan.label}")
 def build_bpm(
     plan: BpmSet, parameters: BpmParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

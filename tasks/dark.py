@@ -14,7 +14,7 @@ from tasks.support.references import FrameSet, ProductRef
 from tasks.support.workspace import Workspace
 
 
-@step_task("dark", "{frames.label}", tags=["calibration"])
+@step_task("dark", "{frames.label}")
 def build_dark(
     frames: FrameSet, parameters: DarkParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

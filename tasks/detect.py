@@ -26,7 +26,7 @@ _REMEDY: Final = (
 )
 
 
-@step_task("detect", "sources of {name}", tags=["science"])
+@step_task("detect", "sources of {name}")
 def detect_sources(
     sky: SkyPass, name: str, parameters: DetectParameters, workspace: Workspace
 ) -> ScratchRef | State[ScratchRef | None] | None:

@@ -66,7 +66,7 @@ def applied_to(parameters: DetrendParameters, calibrations: Calibrations) -> Det
     return parameters.model_copy(update={"override": tuple(override), "allow_missing": tuple(missing)})
 
 
-@step_task("detrend", "detrend {frame.facts.root}", tags=["science"])
+@step_task("detrend", "detrend {frame.facts.root}")
 def detrend_frame(
     frame: RawFrame,
     calibrations: Calibrations,
@@ -91,7 +91,7 @@ def detrend_frame(
         return _detrended(frame, key, how, workspace)
 
 
-@step_task("own steps", "{names} {name}", tags=["science", "own steps"])
+@step_task("own steps", "{names} {name}")
 def apply_own_steps(
     names: str,
     name: str,

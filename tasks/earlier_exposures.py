@@ -62,7 +62,7 @@ class Exposures(Reference):
 NONE_BEFORE: Final = Exposures()
 
 
-@step_task("exposures", "exposures before {label}", tags=["science"])
+@step_task("exposures", "exposures before {label}")
 def find_exposures(
     label: str,
     frames: FrameSet,

@@ -60,7 +60,7 @@ class FlatSet(ProductSet):
         return tuple(frame for part in (self.on, self.off) if part is not None for frame in part.frames)
 
 
-@step_task("flat", "{plan.label}", tags=["calibration"])
+@step_task("flat", "{plan.label}")
 def build_flat(
     plan: FlatSet, calibrations: Calibrations, parameters: FlatParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

@@ -30,7 +30,7 @@ from tasks.support.workspace import Workspace
 _LAYOUT: Final = {"sci": np.float32, "dq": np.uint16}
 
 
-@step_task("masks", "object masks of {label}", tags=["science"])
+@step_task("masks", "object masks of {label}")
 def find_masks(
     label: str,
     detrended: dict[str, Outcome],

@@ -86,7 +86,7 @@ class SkyPass(Reference):
         return next((f for f in self.frames if f.name == name), None)
 
 
-@step_task("sky", "sky of {label}", tags=["science"])
+@step_task("sky", "sky of {label}")
 def subtract_group_sky(
     label: str,
     detrended: dict[str, Outcome],
@@ -184,7 +184,7 @@ def subtract_portions(
     return made, reused
 
 
-@step_task("own steps", "{names} {name}", tags=["science", "own steps"])
+@step_task("own steps", "{names} {name}")
 def apply_before_stack(
     names: str,
     name: str,
@@ -217,7 +217,7 @@ def apply_before_stack(
         return apply_to_frame(own, "before_stack", frame, detrending.calibrations, mask, workspace)
 
 
-@step_task("own steps", "own steps before the stack of {label}", tags=["science", "own steps"])
+@step_task("own steps", "own steps before the stack of {label}")
 def gather_before_stack(label: str, sky: SkyPass, outcomes: dict[str, Outcome]) -> SkyPass:
     """Return the frames after the user's steps in place of those before; a frame whose step failed is left out.
 

@@ -121,7 +121,7 @@ def reference_stars(
     return stars, night_standard(facts, stars.catalogue, parameters.photometry, workspace)
 
 
-@step_task("find stack", "look for {group.label}", tags=["science"])
+@step_task("find stack", "look for {group.label}")
 def find_stack(
     group: ScienceSet,
     calibrations: Calibrations,
@@ -139,7 +139,7 @@ def find_stack(
     return find_reused(recipe, "stack", workspace)
 
 
-@step_task("stack", "stack {group.label}", tags=["science"])
+@step_task("stack", "stack {group.label}")
 def build_stack(
     group: ScienceSet,
     calibrations: Calibrations,

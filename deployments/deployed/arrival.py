@@ -21,9 +21,10 @@ from deployments.settings.all_settings import Settings
 from flows.run.report import NightReport
 from imaging.frames.sequences import night_in
 from tasks.support.best_effort import best_effort
+from tasks.support.step_runner import step_runner
 
 
-@flow(name="arrival", flow_run_name=name_of_run("arrival"))
+@flow(name="arrival", flow_run_name=name_of_run("arrival"), task_runner=step_runner())
 def arrival(request: SequenceRequest) -> State[NightReport]:
     """Reduce one sequence of science frames, with the raw darks and flats near it.
 

@@ -13,9 +13,10 @@ from deployments.settings.all_settings import Settings
 from flows.mosaic import StackSelection, combine_with
 from flows.page.lists.mosaic_rows import FOLDER
 from flows.run.report import NightReport
+from tasks.support.step_runner import step_runner
 
 
-@flow(name="mosaic", flow_run_name=name_of_run("mosaic"))
+@flow(name="mosaic", flow_run_name=name_of_run("mosaic"), task_runner=step_runner())
 def mosaic(request: MosaicRequest) -> State[NightReport]:
     """Combine the stacks of a target or an observation into one image for each band.
 

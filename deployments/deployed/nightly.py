@@ -30,6 +30,7 @@ from imaging.frames.nights import nights_between
 from imaging.listed import listed
 from tasks.choose import Choice
 from tasks.support.best_effort import best_effort
+from tasks.support.step_runner import step_runner
 
 
 def nights_of(request: Nights) -> list[date]:
@@ -40,7 +41,7 @@ def nights_of(request: Nights) -> list[date]:
     return nights_between(request.first, request.last or request.first)
 
 
-@flow(name="nightly", flow_run_name=name_of_run("nightly"))
+@flow(name="nightly", flow_run_name=name_of_run("nightly"), task_runner=step_runner())
 def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     """Reduce all frames of the last night, or of given nights, with the calibrations near them.
 
@@ -123,7 +124,7 @@ def _reduce(
     return ended(report, of_calibrations=isinstance(request, CalibrationsRequest))
 
 
-@flow(name="calibrations", flow_run_name=name_of_run("calibrations"))
+@flow(name="calibrations", flow_run_name=name_of_run("calibrations"), task_runner=step_runner())
 def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
     """Make the darks, bad pixel masks and flats of the last night, or of given nights, from frames in the store.
 

@@ -30,9 +30,10 @@ from flows.run.redo import redo_of
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
 from imaging.frames.sequences import Sequence, night_in
+from tasks.support.step_runner import step_runner
 
 
-@flow(name="reprocess", flow_run_name=name_of_run("reprocess"))
+@flow(name="reprocess", flow_run_name=name_of_run("reprocess"), task_runner=step_runner())
 def reprocess(request: ReprocessRequest) -> State[NightReport]:
     """Make again products made with something bad, or with calibrations that the current rules would not choose.
 

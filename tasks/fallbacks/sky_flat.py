@@ -48,7 +48,7 @@ def lamp_flat_serves(label: str, frames: FrameSet, choice: Choice, workspace: Wo
     return match.product is not None and not is_sky_flat(match.product)
 
 
-@step_task("flat", "{plan.label}", tags=["calibration"])
+@step_task("flat", "{plan.label}")
 def build_sky_flat(
     plan: FlatSet, calibrations: Calibrations, parameters: SkyFlatParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef]:

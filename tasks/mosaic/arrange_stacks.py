@@ -70,7 +70,7 @@ class ArrangedStacks(Reference):
         )
 
 
-@step_task("arrange stacks", "arrange {group.label}", tags=["mosaic"])
+@step_task("arrange stacks", "arrange {group.label}")
 def arrange_stacks(
     group: MosaicSet, measured: dict[str, Any], parameters: MosaicParameters, workspace: Workspace
 ) -> ArrangedStacks:

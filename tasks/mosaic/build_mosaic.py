@@ -59,7 +59,7 @@ def mosaic_recipe(group: MosaicSet, parameters: ReductionParameters, workspace: 
     )
 
 
-@step_task("find mosaic", "look for {group.label}", tags=["mosaic"])
+@step_task("find mosaic", "look for {group.label}")
 def find_mosaic(
     group: MosaicSet, parameters: ReductionParameters, workspace: Workspace
 ) -> ProductRef | State[ProductRef] | None:
@@ -68,7 +68,7 @@ def find_mosaic(
     return find_reused(recipe, MOSAIC.step, workspace)
 
 
-@step_task("mosaic", "combine {group.label}", tags=["mosaic"])
+@step_task("mosaic", "combine {group.label}")
 def build_mosaic(
     group: MosaicSet,
     measured: dict[str, Any],

@@ -52,7 +52,7 @@ class ChosenStacks(Reference):
     left_out: tuple[LeftOut, ...] = ()
 
 
-@step_task("choose stacks", "choose the stacks of {selection.label}", tags=["mosaic"])
+@step_task("choose stacks", "choose the stacks of {selection.label}")
 def choose_stacks(selection: StackSelection, bands: tuple[str, ...], workspace: Workspace) -> ChosenStacks:
     """Return the stacks of a field that count, as the store has them."""
     with step("choose stacks", selection.label, workspace):

@@ -30,7 +30,7 @@ ROLE: Final = "stack"
 _MAS: Final = 1000.0
 
 
-@step_task("measure stack", "sources of {stack.name}", tags=["mosaic"])
+@step_task("measure stack", "sources of {stack.name}")
 def measure_stack(
     stack: InputProduct, parameters: DetectParameters, workspace: Workspace
 ) -> ScratchRef | State[ScratchRef]:

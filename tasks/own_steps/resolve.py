@@ -127,7 +127,7 @@ class OwnSteps(Reference):
 NO_OWN_STEPS: Final = OwnSteps()
 
 
-@step_task("own steps", "own steps of {label}", tags=["science", "own steps"])
+@step_task("own steps", "own steps of {label}")
 def find_own_steps(label: str, parameters: OwnStepParameters, workspace: Workspace) -> OwnSteps:
     """Import and check the functions that the user named for a group, and identify them.
 

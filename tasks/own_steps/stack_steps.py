@@ -31,7 +31,7 @@ class Headers(Reference):
         )
 
 
-@step_task("own steps", "{names} {label}", tags=["science", "own steps"])
+@step_task("own steps", "{names} {label}")
 def apply_after_stack(
     names: str, label: str, stack: ScratchRef, headers: Headers, own: OwnSteps, workspace: Workspace
 ) -> ScratchRef:

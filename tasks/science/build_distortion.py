@@ -96,7 +96,7 @@ def _stars_of(group: ScienceSet, parameters: ReductionParameters, workspace: Wor
     return field_catalogue(facts, parameters.catalogue, workspace)
 
 
-@step_task("find distortion", "look for {group.label}", tags=["calibration"])
+@step_task("find distortion", "look for {group.label}")
 def find_distortion(
     group: ScienceSet,
     calibrations: Calibrations,
@@ -112,7 +112,7 @@ def find_distortion(
     return find_reused(recipe, _KIND.step, workspace)
 
 
-@step_task("distortion", "distortion from {group.label}", tags=["calibration"])
+@step_task("distortion", "distortion from {group.label}")
 def build_distortion(
     group: ScienceSet,
     calibrations: Calibrations,

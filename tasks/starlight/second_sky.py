@@ -52,7 +52,7 @@ _FEWEST: Final = 3
 _ALIKE: Final = 1.1
 
 
-@step_task("starlight", "starlight in the sky of {group.label}", tags=["science"])
+@step_task("starlight", "starlight in the sky of {group.label}")
 def remove_starlight(
     group: ScienceSet,
     detrended: dict[str, Outcome],

@@ -5,7 +5,7 @@ transient.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from prefect import Task
@@ -78,11 +78,12 @@ def _is_model(argument: Any) -> bool:
     return isinstance(argument, BaseModel) and not isinstance(argument, State)
 
 
-def step_task(name: str, run_name: str, tags: Iterable[str] = ()) -> Callable[[Callable[P, R]], Task[P, R]]:
+def step_task(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Turn a function into a step's Prefect task.
 
     Its arguments are checked against their annotations. Prefect never caches or stores its result: the store
-    is the authority on products.
+    is the authority on products. It has no tags: for each run of a task with tags Prefect asks the server whether
+    a limit of one of them allows it.
 
     Parameters
     ----------
@@ -90,8 +91,6 @@ def step_task(name: str, run_name: str, tags: Iterable[str] = ()) -> Callable[[C
         Kind of step.
     run_name
         Name of one run, with the arguments' names in braces.
-    tags
-        Tags to search for in the UI.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
@@ -99,7 +98,7 @@ def step_task(name: str, run_name: str, tags: Iterable[str] = ()) -> Callable[[C
         # The task takes the function's place in its module: another process finds it by that name.
         checked.__qualname__ += ".fn"
         made: Any = _StepTask(
-            checked, name=name, task_run_name=run_name, tags=list(tags), cache_policy=NO_CACHE,
+            checked, name=name, task_run_name=run_name, cache_policy=NO_CACHE,
             persist_result=False, retries=len(PAUSES), retry_delay_seconds=list(PAUSES),
             retry_condition_fn=_again,
         )  # fmt: skip

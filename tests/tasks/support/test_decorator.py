@@ -142,11 +142,11 @@ def test_a_wrong_argument_is_refused_before_the_step_and_not_tried_again(
 
 
 def test_pauses_between_attempts_and_storage_of_results() -> None:
-    @step_task("dark", "dark {exposure}", tags=("calibration",))
+    @step_task("dark", "dark {exposure}")
     def make(exposure: int) -> int:
         return exposure
 
-    assert (make.name, make.task_run_name, make.tags) == ("dark", "dark {exposure}", {"calibration"})
+    assert (make.name, make.task_run_name, make.tags) == ("dark", "dark {exposure}", set())
     assert (make.retries, make.retry_delay_seconds) == (2, [2, 20])
     assert make.persist_result is False
     assert make.fn(4) == 4
