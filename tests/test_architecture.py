@@ -250,7 +250,7 @@ def test_modules_say_what_they_are(package: str) -> None:
 
 
 PRIVATE_PARTS = "tasks/prefect_internals"
-#: Modules of Prefect that it documents for nobody: they may change in any version. Annotations of arguments are for users.
+#: Modules of Prefect that it documents for nobody: they may change in any version. Annotations of arguments are public.
 INTERNAL_MODULES = re.compile(
     r"prefect(\.\w+)*\._\w+|prefect\.(server|cli|context|engine|flow_engine|task_engine|main|utilities(?!\.annotations\b))(\.|$)"
     r"|prefect\.settings\.(sources|base)|prefect_dask\.task_runners"
