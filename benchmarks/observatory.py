@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,22 +76,29 @@ class Observatory:
             time.sleep(pause)
         return True
 
-    def event_to_run(self) -> float:
-        """Return the seconds from an event that completes a sequence to the flow run that it starts."""
-        event = {
-            "occurred": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
-            "event": "nirflow.sequence.complete",
-            "resource": {
-                "prefect.resource.id": "nirflow.sequence.2001-01-01.science.Y.00000000",
-                "nirflow.kind": "science", "nirflow.night": "2001-01-01", "nirflow.urgency": "tonight",
-            },
-            "id": "00000000-0000-0000-0000-000000000001", "payload": {}, "related": [],
-        }  # fmt: skip
-        arrivals = {"deployments": {"name": {"any_": ["arrival"]}}}
-        began = time.monotonic()
-        self.post("/events", [event])
-        wait(lambda: self.post("/flow_runs/filter", arrivals), 30)
-        return time.monotonic() - began
+    def arrive(self, files: Iterable[Path]) -> float:
+        """Copy files to the watched folder, and return the time when the last one was there (s since 1970)."""
+        for file in files:
+            shutil.copy(file, self.raw)
+        return time.time()
+
+    def first_stack(self, since: float) -> dict[str, float]:
+        """Wait for a stack, and return the seconds until its run was created, until its flow began, and until it was
+        there.
+        """
+        nights = self.folder / "data" / "nights"
+        wait(lambda: list(nights.glob("*/*_image.fits")), 300)
+        passed = time.time() - since
+        arrivals = {
+            "deployments": {"name": {"any_": ["arrival", "backlog"]}},
+            "sort": "START_TIME_ASC",
+            "limit": 1,
+        }
+        (run,) = self.post("/flow_runs/filter", arrivals)
+        moments = {
+            name: datetime.fromisoformat(run[name]).timestamp() - since for name in ("created", "start_time")
+        }
+        return {"run created": moments["created"], "flow begun": moments["start_time"], "stack": passed}
 
     def processes(self) -> dict[int, str]:
         """Return all processes that work for the folder."""
@@ -152,39 +161,37 @@ def _pss(pid: int) -> float:
 
 def measure_observatory(folder: Path, size: int, announce: Callable[[str], None]) -> list[Figure]:
     """Measure in an empty folder: start, reaction, and the cost of doing nothing."""
-    figures = []
+    figures: list[Figure] = []
 
-    def note(name: str, value: float, unit: str, limit: float, more: str = "") -> None:
+    def note(name: str, value: float, unit: str, limit: float | None, more: str = "") -> None:
         figures.append(Figure("observatory", name, value, unit, limit=limit, note=more))
         announce(f"{name}: {value:.1f} {unit}")
+
+    def reaction(what: str, found: dict[str, float], limit: float) -> None:
+        note(f"{what}: quiet time to run", found["run created"] - QUIET, "s", 1)
+        note(f"{what}: run to flow", found["flow begun"] - found["run created"], "s", None)
+        note(
+            f"{what}: last frame to stack",
+            found["stack"],
+            "s",
+            limit,
+            f"including the quiet time of {QUIET} s",
+        )
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="observatory-", dir=folder) as name:
         night = simulate_night(Path(name) / "night", NightParameters(size=size))
-        place = Observatory(Path(name), size)
-        try:
+        roles = {f"{frame.root}.fits" for frame in night.of_role("science")}
+        science = [file for file in night.raw_paths() if file.name in roles]
+        calibrations = [file for file in night.raw_paths() if file.name not in roles]
+        with _observatory(Path(name) / "first", size) as place:
             note("up, the first time", place.up(), "s", 20)
             place.nirflow("down")
             note("up, again", place.up(), "s", 20)
-            note("event to run", place.event_to_run(), "s", 1)
-            science = {f"{frame.root}.fits" for frame in night.of_role("science")}
-            for file in night.raw_paths():
-                if file.name not in science:
-                    shutil.copy(file, place.raw)
+            place.arrive(calibrations)
             time.sleep(QUIET + 20)
             wait(place.idle, 600)
-            for file in night.raw_paths():
-                if file.name in science:
-                    shutil.copy(file, place.raw)
-            began = time.monotonic()
-            wait(lambda: list((Path(name) / "data" / "nights").glob("*/*_image.fits")), 300)
-            note(
-                "last frame to stack",
-                time.monotonic() - began,
-                "s",
-                60,
-                f"including the quiet time of {QUIET} s",
-            )
+            reaction("calibrations in the store", place.first_stack(place.arrive(science)), 60)
             time.sleep(20)
             wait(place.idle, 600)
             cost = place.cost(IDLE)
@@ -192,9 +199,23 @@ def measure_observatory(folder: Path, size: int, announce: Callable[[str], None]
             largest = sorted(cost, key=lambda one: -one[2])[:5]
             by_process = ", ".join(f"{memory:.0f} MB {_short_name(line)}" for line, _, memory in largest)
             note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 700, by_process)
-        finally:
-            place.nirflow("down")
+        with _observatory(Path(name) / "second", size) as place:
+            place.up()
+            reaction("empty store", place.first_stack(place.arrive([*calibrations, *science])), 120)
+            wait(place.idle, 600)
+            of = {"deployments": {"name": {"any_": ["calibrations"]}}}
+            note("empty store: runs of calibrations", len(place.post("/flow_runs/filter", of)), "", None)
     return figures
+
+
+@contextmanager
+def _observatory(folder: Path, size: int) -> Iterator[Observatory]:
+    folder.mkdir()
+    place = Observatory(folder, size)
+    try:
+        yield place
+    finally:
+        place.nirflow("down")
 
 
 def _short_name(line: str) -> str:

@@ -6,7 +6,7 @@ the account may assume that role.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -18,12 +18,14 @@ from calib_store.choice import choose, matching
 from calib_store.choice.serving import kinds_for
 from calib_store.migrations import require_head
 from calib_store.migrations.roles import READER
-from calib_store.model.records import Frame, LineageEdge, Match, Product, Status, StatusChange
+from calib_store.model.records import Frame, LineageEdge, Match, Product, Run, Status, StatusChange
 from calib_store.model.settings import StoreSettings
 from calib_store.server import postgres
 from calib_store.tables import decisions, frames, lineage, products, runs, status, status_log, tiers
 from calib_store.tables.arrivals import recent_frames
 from calib_store.tables.database import Database, checked_url
+from calib_store.tables.raw_frames import RawFrames
+from imaging.frames.facts import FrameFacts
 
 #: Longest time that a page may take to generate, s.
 _PATIENCE: Final = 2.0
@@ -152,23 +154,40 @@ class Reader:
 
         return self._read(ask)
 
-    def arrived(self, since: datetime, limit: int) -> tuple[recent_frames.Arrival, ...]:
-        """Return usable raw frames that the store first had at a time or later, newest first."""
-        return self._read(lambda connection: recent_frames.arrived(connection, since, limit))
+    def new_frames(self, known: Collection[str] = ()) -> recent_frames.News:
+        """Return the usable raw frames that no run has had; of ``known`` ones only that they are there."""
+        return self._read(lambda connection: recent_frames.new(connection, known))
+
+    def frames_of_night(self, night: date) -> tuple[Frame, ...]:
+        """Return the raw frames with facts of a night, in order of time."""
+        self._require_current()
+        return RawFrames(self.database).of_nights(night, night)
+
+    def serving(self, facts: FrameFacts, kind: str) -> Product | None:
+        """Return the product of a kind that serves a frame, if any; its file is not examined."""
+        self._require_current()
+        return choose.match(self.database, choose.Question(facts, kind), _flaw_of).product
+
+    def changes_of(self, product: UUID) -> int:
+        """Return how often the status of a product changed."""
+        return len(self._read(lambda connection: status_log.history(connection, product)))
 
     def quarantined(self, limit: int) -> tuple[int, tuple[recent_frames.Quarantined, ...]]:
         """Return how many files are in quarantine, and the newest of them."""
         return self._read(lambda connection: recent_frames.quarantined(connection, limit))
 
-    def runs_since(self, since: datetime) -> tuple[runs.RunTimes, ...]:
-        """Return the runs that ended at a time or later, in order of their ends, without their reports."""
-        return self._read(lambda connection: runs.times_since(connection, since))
+    def waiting(self, since: datetime) -> tuple[Run, ...]:
+        """Return the last runs of the sequences that wait: see `calib_store.tables.runs.Runs.waiting`."""
+        return self._read(lambda connection: runs.waiting(connection, since))
 
     def _read(self, ask: Any) -> Any:
+        self._require_current()
+        return self.database.read(ask)
+
+    def _require_current(self) -> None:
         if not self._is_current:
             self.database.persist(lambda: require_head(self.database.engine))
             self._is_current = True
-        return self.database.read(ask)
 
 
 def _url(settings: StoreSettings) -> URL:

@@ -15,7 +15,7 @@ from imaging.errors import StoreError
 logger = logging.getLogger(__name__)
 
 #: Newest revision in ``versions``; one query compares it with the store's, which determines whether to migrate.
-HEAD = "0009"
+HEAD = "0010"
 #: Key of the advisory lock under which one process at a time migrates: "nirflow" in ASCII.
 _LOCK = int.from_bytes(b"nirflow", "big")
 

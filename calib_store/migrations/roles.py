@@ -26,7 +26,7 @@ _ADDS = (
 _CHANGES = {
     "frames": (
         "kind", "exposure_time", "coadds", "read_pairs", "filter_id", "target", "observation_id",
-        "data_label", "started", "facts", "quarantine",
+        "data_label", "started", "facts", "quarantine", "in_run",
     ),
     "frame_files": ("size", "mtime_ns", "frame_sha256"),
     "products": (

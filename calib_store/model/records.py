@@ -161,6 +161,7 @@ class Run(BaseModel):
     started: datetime
     ended: datetime
     report: dict[str, Any] = Field(description="the report as JSON: products, failures, what was left out")
+    frames: frozenset[str] = Field(default=frozenset(), description="sha256 of its raw frames; not read back")
 
 
 class Product(BaseModel):

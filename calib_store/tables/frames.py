@@ -206,9 +206,8 @@ def note(connection: Connection, described: Sequence[Description]) -> int:
         return 0
     ordered = sorted(described, key=lambda one: one[0])
     write = insert(frames).on_conflict_do_nothing().returning(frames.c.sha256)
-    new = connection.execute(
-        write, [_row(sha256, name, facts, quarantine) for sha256, name, facts, quarantine, _ in ordered]
-    ).all()
+    rows = [_row(sha256, name, facts, quarantine) for sha256, name, facts, quarantine, _ in ordered]
+    new = connection.execute(write, [row | {"in_run": True} for row in rows]).all()
     headers = insert(frame_headers).on_conflict_do_nothing()
     connection.execute(headers, [{"frame_sha256": one[0], "header": plain_json(one[4])} for one in ordered])
     return len(new)
@@ -232,6 +231,7 @@ def ingest(connection: Connection, records: Sequence[FrameRecord]) -> IngestRepo
     _write_frames(connection, firsts)
     headers = insert(frame_headers).on_conflict_do_nothing()
     connection.execute(headers, [{"frame_sha256": r.sha256, "header": plain_json(r.header)} for r in firsts])
+    _renew(connection, known)
     _write_files(connection, [record for same in by_sha.values() for record in same])
     _write_bright(connection, firsts)
     return IngestReport(
@@ -252,7 +252,12 @@ def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> Non
     connection.execute(
         write.on_conflict_do_update(
             index_elements=["sha256"],
-            set_={name: new[name] for name in ("quarantine", *_COLUMNS)} | {"facts": facts},
+            set_={name: new[name] for name in ("quarantine", *_COLUMNS)}
+            # One that leaves quarantine is new: no run has used it.
+            | {
+                "facts": facts,
+                "in_run": frames.c.in_run & frames.c.quarantine.is_not_distinct_from(new.quarantine),
+            },
             where=or_(
                 frames.c.facts.is_distinct_from(facts),
                 frames.c.quarantine.is_distinct_from(new.quarantine),
@@ -260,6 +265,13 @@ def _write_frames(connection: Connection, records: Sequence[FrameRecord]) -> Non
         ),
         rows,
     )
+
+
+def _renew(connection: Connection, known: Iterable[str]) -> None:
+    """Make frames new that had no file here until now."""
+    here = select(frame_files.c.path).where(frame_files.c.frame_sha256 == frames.c.sha256).exists()
+    first = frames.update().where(frames.c.sha256 == any_of(sorted(known)), frames.c.in_run, ~here)
+    connection.execute(first.values(in_run=False))
 
 
 def _row(sha256: str, name: str, facts: FrameFacts | None, quarantine: str | None) -> dict[str, Any]:

@@ -82,5 +82,12 @@ def alone_with_pages(database: Database) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def alone_starting_runs(database: Database) -> Iterator[None]:
+    """Hold the exclusive right to find out which runs are due, and to start them."""
+    with database.lock(_number("start of runs")):
+        yield
+
+
 def _number(name: str) -> int:
     return lock_number(hashlib.sha256(name.encode()).hexdigest())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -12,29 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from calib_store.model.records import Run
 from calib_store.tables.database import Database
-from calib_store.tables.frames import plain_json
-from calib_store.tables.schema import runs
-
-
-@dataclass(frozen=True)
-class RunTimes:
-    """A finished run without its report. Times are UTC.
-
-    Attributes
-    ----------
-    nights, flow, sequence, waits_for, started, ended
-        As in `calib_store.model.records.Run`.
-    name
-        Name of the flow run.
-    """
-
-    nights: tuple[date, ...]
-    flow: str
-    sequence: str | None
-    waits_for: tuple[str, ...]
-    started: datetime
-    ended: datetime
-    name: str
+from calib_store.tables.frames import any_of, plain_json
+from calib_store.tables.schema import frames, runs
 
 
 class Runs:
@@ -69,12 +47,16 @@ class Runs:
         since
             Sequences that have waited since before that time have been given up.
         """
-        return self._database.run(lambda connection: _waiting(connection, since))
+        return self._database.run(lambda connection: waiting(connection, since))
 
 
 def _add(connection: Connection, run: Run) -> None:
-    values = run.model_dump() | {"report": plain_json(run.report), "waits_for": list(run.waits_for)}
-    connection.execute(insert(runs).on_conflict_do_nothing(), values | {"nights": list(run.nights)})
+    values = run.model_dump(exclude={"frames"}) | {
+        "report": plain_json(run.report), "waits_for": list(run.waits_for), "nights": list(run.nights)
+    }  # fmt: skip
+    connection.execute(insert(runs).on_conflict_do_nothing(), values)
+    had = frames.update().where(frames.c.sha256 == any_of(sorted(run.frames)), ~frames.c.in_run)
+    connection.execute(had.values(in_run=True))
 
 
 def _of_night(connection: Connection, night: date) -> tuple[Run, ...]:
@@ -87,7 +69,8 @@ def _nights(connection: Connection) -> tuple[date, ...]:
     return tuple(connection.scalars(select(night).distinct().order_by(night.desc())))
 
 
-def _waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
+def waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
+    """Return what `Runs.waiting` does."""
     last = (
         select(runs)
         .distinct(runs.c.sequence)
@@ -95,17 +78,6 @@ def _waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
         .order_by(runs.c.sequence, runs.c.ended.desc(), runs.c.id)
     )
     return tuple(run for run in _runs(connection.execute(last).mappings()) if run.waits_for)
-
-
-def times_since(connection: Connection, since: datetime) -> tuple[RunTimes, ...]:
-    """Return the runs that ended at a time or later, in order of their ends."""
-    columns = (runs.c.nights, runs.c.flow, runs.c.sequence, runs.c.waits_for, runs.c.started, runs.c.ended)
-    name = func.coalesce(runs.c.report["flow_run"].astext, "").label("name")
-    query = select(*columns, name).where(runs.c.ended >= since).order_by(runs.c.ended, runs.c.id)
-    return tuple(
-        RunTimes(tuple(nights), flow, sequence, tuple(waits_for), started, ended, named)
-        for nights, flow, sequence, waits_for, started, ended, named in connection.execute(query)
-    )
 
 
 def _runs(rows: Iterable[Any]) -> tuple[Run, ...]:

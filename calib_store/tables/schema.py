@@ -48,8 +48,8 @@ def _moment(name: str, *, nullable: bool = False, now: bool = False) -> Column[d
     return Column(name, DateTime(timezone=True), nullable=nullable, server_default=_NOW if now else None)
 
 
-#: Every raw frame seen. Identity: sha256 of the uncompressed bytes. The exposure time (s) is that of one
-#: coadd. A frame in quarantine is not used; the column has the reason, which is required without facts.
+#: Every raw frame seen, by the sha256 of its uncompressed bytes. The exposure time (s) is that of one coadd. A frame in
+#: quarantine, with the reason, is not used. ``in_run``: no run is due for it, as one ended, or it has no file here.
 frames = Table(
     "frames",
     metadata,
@@ -67,13 +67,14 @@ frames = Table(
     Column("facts", JSONB(none_as_null=True)),
     Column("quarantine", Text),
     _moment("added_at", now=True),
+    Column("in_run", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint(_SHA256, name="sha256"),
     CheckConstraint("facts IS NOT NULL OR quarantine IS NOT NULL", name="usable_or_quarantined"),
 )
 Index(None, frames.c.name)
 Index(None, frames.c.started)
 Index("frames_refused_idx", frames.c.sha256, postgresql_where=frames.c.facts.is_(None))
-Index(None, frames.c.added_at)
+Index("frames_new_idx", frames.c.added_at, postgresql_where=text("NOT in_run"))
 Index("frames_quarantined_idx", frames.c.added_at, postgresql_where=frames.c.quarantine.is_not(None))
 
 #: The complete headers, in a separate table so that the rows of frames stay short.
@@ -84,8 +85,7 @@ frame_headers = Table(
     Column("header", JSONB, nullable=False),
 )
 
-#: Where frames were seen, with size and last change of the file (compressed or not): an unchanged file is not
-#: read again.
+#: Where frames were seen, with size and last change of the file, compressed or not: if unchanged, it is not read again.
 frame_files = Table(
     "frame_files",
     metadata,

@@ -95,7 +95,6 @@ class _Arriving:
     seen: Signature
     since: float
     due: float
-    before: str | None
     failures: int = 0
     announced: bool = False
     reason: str = ""
@@ -141,18 +140,10 @@ class Landings:
             arriving.due = self._clock()
         return False
 
-    def add(self, path: str, now: Signature, before: str | None = None) -> None:
-        """Begin to follow a file after its first check.
-
-        Parameters
-        ----------
-        path, now
-            Path, and current size and date.
-        before
-            sha256 of the frame known under this path before, if any.
-        """
+    def add(self, path: str, now: Signature) -> None:
+        """Begin to follow a file of some size and date after its first check."""
         moment = self._clock()
-        self._arriving[path] = _Arriving(now, moment, moment + self._settle, before)
+        self._arriving[path] = _Arriving(now, moment, moment + self._settle)
 
     def settled(self) -> list[str]:
         """Check the files that are due; return those unchanged for long enough, latest dates first."""
@@ -180,10 +171,6 @@ class Landings:
     def seen(self, path: str) -> Signature:
         """Return size and date of the file at the last check."""
         return self._arriving[path].seen
-
-    def before(self, path: str) -> str | None:
-        """Return the sha256 of the frame known under the path before the file was seen."""
-        return self._arriving[path].before
 
     def put_off(self, path: str, reason: str) -> bool:
         """Check the file again later, each time after a longer pause, or when it changes.

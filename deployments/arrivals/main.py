@@ -6,11 +6,10 @@ import logging
 import os
 import sys
 
-from pydantic import SecretStr
-
 from calib_store.store import Store
+from deployments.arrivals.starting import Starter
 from deployments.arrivals.watcher import Watcher
-from deployments.prefect_api.events import EventSender
+from deployments.prefect_api.rest import Rest
 from deployments.prefect_server.server import own_address
 from deployments.printable_output import make_output_printable
 from deployments.processes import set_by_signals
@@ -30,8 +29,9 @@ def main() -> int:
     try:
         with Store.open(settings) as store:
             server = running_server(settings)
-            sender = EventSender(server.api_url, SecretStr(server.auth) if server.auth else None)
-            with Watcher(settings.watch, store, sender.emit, data_dir=settings.data_dir) as watcher:
+            starter = Starter(settings, store, Rest(server.api_url, server.auth), stop)
+            watcher = Watcher(settings.watch, store, data_dir=settings.data_dir, recorded=starter.wake)
+            with watcher, starter:
                 watcher.run(stop)
     except NirflowError as error:
         logger.error("%s", error)

@@ -10,11 +10,10 @@ from typing import Final
 
 from calib_store.model.records import Frame
 from calib_store.store import Store
+from deployments.status.store_facts import members, usable_facts
 from imaging.frames.calibration_groups import calibration_groups
 from imaging.frames.doubles import doubles
-from imaging.frames.facts import FrameFacts
 from imaging.frames.groups import GroupParameters
-from imaging.frames.sequences import Sequence as Exposures
 from imaging.frames.sequences import night_in
 from imaging.frames.windows import calibration_window
 from imaging.kinds import CALIBRATION_FRAMES
@@ -88,9 +87,7 @@ def calibrations_near(
     begins, ends = first - reach, last + reach
     while True:
         known = store.frames.of_nights(begins, ends, kinds=CALIBRATION_FRAMES)
-        usable = {
-            frame.sha256: frame.facts for frame in known if frame.facts is not None and _is_usable(frame)
-        }
+        usable = {frame.sha256: facts for frame in known if (facts := usable_facts(frame)) is not None}
         window = calibration_window(usable.values(), first, last, groups)
         if begins <= window.first and window.last <= ends:
             break
@@ -106,13 +103,7 @@ def calibrations_near(
 def frames_of_sequence(store: Store, sequence: str) -> tuple[Frame, ...]:
     """Return the frames of one sequence."""
     night = night_in(sequence)
-    return tuple(f for f in store.frames.of_nights(night, night) if _name(f) == sequence)
-
-
-def middle_of(frames: Iterable[Frame]) -> FrameFacts | None:
-    """Return the usable frame in the middle of a sequence in time, for which its calibrations are chosen."""
-    usable = [f.facts for f in frames if f.facts is not None and _is_usable(f)]
-    return sorted(usable, key=lambda facts: facts.started)[len(usable) // 2] if usable else None
+    return members(store.frames.of_nights(night, night), sequence)
 
 
 def files_of(frames: Iterable[Frame]) -> tuple[list[Path], list[LeftOut]]:
@@ -151,10 +142,9 @@ def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[da
     given = {frame.sha256: frame for frame in frames}
     night = store.frames.of_nights(nights[0], nights[-1]) if nights else ()
     usable = {
-        frame.sha256: frame.facts
+        frame.sha256: facts
         for frame in (*night, *frames)
-        if frame.facts is not None and frame.rejected is None and frame.quarantine is None
-        and any(path.is_file() for path in frame.paths)
+        if (facts := usable_facts(frame)) is not None and any(path.is_file() for path in frame.paths)
     }  # fmt: skip
     found = doubles(usable)
     return {
@@ -169,18 +159,9 @@ def doubles_elsewhere(store: Store, frames: Sequence[Frame], nights: Sequence[da
     }
 
 
-def _is_usable(frame: Frame) -> bool:
-    return frame.rejected is None and frame.quarantine is None
-
-
 def _same_case(target: str) -> str:
     return " ".join(target.split()).casefold()
 
 
 def _any_of(frames: Iterable[Frame], first: date, last: date) -> bool:
     return any(first <= frame.facts.night <= last for frame in frames if frame.facts is not None)
-
-
-def _name(frame: Frame) -> str | None:
-    sequence = Exposures.of(frame.facts) if frame.facts is not None else None
-    return None if sequence is None else sequence.name

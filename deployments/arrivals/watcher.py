@@ -1,14 +1,7 @@
-"""The watcher: finds new raw frames, records them in the store and sends events to the Prefect server.
+"""The watcher: finds new raw frames and records them in the store.
 
-Two guarantees hold even if the process, the server or the database ends at any moment:
-
-- a complete frame in a watched folder is recorded in the store, once;
-- the event of a new and usable frame is sent at least once: until the server has recorded it in its database. A crash
-  at the wrong moment sends it twice, which does no harm.
-
-For the second, events are in a journal on disk (`deployments.arrivals.journal`) before their frames are in the store.
-Recorded events are the server's responsibility. A frame that another process records in the store before the watcher
-first sees its file is not new and gives no event.
+A complete frame in a watched folder is recorded in the store, once, even if the process or the database ends at any
+moment. The frames in the store that no run has had are what is due (`deployments.arrivals.starting`).
 
 Nothing here imports Prefect: the process stays small.
 """
@@ -24,20 +17,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from calib_store.model.records import FrameRecord
-from deployments.arrivals.announce import announcements
+from calib_store.private import private_folder
 from deployments.arrivals.arriving_files import Report, log_left_out, problem_of
 from deployments.arrivals.folders import Notices, Scanner, need_polling, shown
-from deployments.arrivals.journal import Pending
 from deployments.arrivals.landing import Landings, Signature, signature, why_incomplete
-from deployments.prefect_api.events import Event, EventsError, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
+from imaging.io.atomic import take_lock
 from imaging.io.examine import Examination, examine
 from imaging.pixels.bands import thread_count
 from tasks.support.noting import record_of
@@ -47,14 +39,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Files examined, recorded and announced together.
+#: Files examined and recorded together.
 BATCH: Final = 100
 #: Paths in one query to the store.
 _QUERIED: Final = 5_000
 #: Longest time between two checks whether to stop, s.
 _TURN: Final = 0.5
-#: Pause before events are sent again, s: the first, doubled up to the last.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+#: Pause before the store is tried again, s.
+_RETRY: Final = 1.0
 
 
 class _Waiting(NamedTuple):
@@ -73,10 +65,10 @@ class Watcher:
         What to watch, and how.
     store
         The store in which frames are recorded.
-    send
-        Sends events; raises `EventsError` if they were not recorded: `EventSender.emit`.
     data_dir
-        The data folder: unpacked files and the journal of events are in it.
+        The data folder, with the unpacked files.
+    recorded
+        Called after frames were recorded.
     threads
         Files examined at a time; default: one per core.
     clock
@@ -94,34 +86,34 @@ class Watcher:
         self,
         settings: WatchSettings,
         store: Store,
-        send: Callable[[Sequence[Event]], None],
         *,
         data_dir: Path,
+        recorded: Callable[[], None] = lambda: None,
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         self.settings = settings
-        self.pending = Pending(data_dir / "watcher")
-        self._store, self._send, self._clock = store, send, clock
+        self._held = sole_watcher(data_dir / "watcher")
+        self._store, self._recorded, self._clock = store, recorded, clock
         self._now = now or _now
         self._folders = tuple(folder.resolve() for folder in settings.folders)
         self._unpacked = data_dir / "unpacked"
         self._landings = Landings(settings.settle, settings.give_up, clock)
         self._scanner = Scanner()
         self._candidates: dict[str, Signature] = {}
-        self._wake, self._unsent = threading.Event(), threading.Event()
+        self._wake = threading.Event()
         self._polling = settings.polling or need_polling(self._folders)
         self._notices = self._new_notices()
         self._scan_at = clock()
         self._report = Report(data_dir, clock, self._now)
-        self._trouble, self._unheard = "", False
+        self._trouble = ""
         self._pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="look")
 
     def close(self) -> None:
         """End the threads and release the data folder; call it after `run` has returned."""
         self._pool.shutdown()
-        self.pending.close()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -134,32 +126,24 @@ class Watcher:
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop`` is set.
 
-        If the store or the Prefect server does not respond, it is waited for. Events that were not sent are sent by the
-        next run.
+        If the store does not respond, it is waited for.
         """
         log.info("Watching %s", ", ".join(shown(str(folder)) for folder in self._folders) or "no folder")
         self._notices = self._new_notices()
         if self._folders and not self._polling:
             self._notices.start()
-        ended = threading.Event()
-        with ThreadPoolExecutor(1, thread_name_prefix="events") as sender:
-            sending = sender.submit(self._keep_sending, ended)
-            try:
-                while not stop.is_set():
-                    if sending.done():
-                        sending.result()  # it ends only with an error
-                    more = self.step()
-                    self._report.write(self._landings, self._trouble)
-                    if not more:
-                        self._pause(stop)
-            finally:
-                self._report.remove()
-                ended.set()
-                self._unsent.set()
-                self._notices.stop()
+        try:
+            while not stop.is_set():
+                more = self.step()
+                self._report.write(self._landings, self._trouble)
+                if not more:
+                    self._pause(stop)
+        finally:
+            self._report.remove()
+            self._notices.stop()
 
     def step(self) -> bool:
-        """Find files, examine the complete ones, record them in the store and announce them.
+        """Find files, examine the complete ones, and record them in the store.
 
         Returns
         -------
@@ -167,7 +151,6 @@ class Watcher:
             Whether more files are ready to be examined.
         """
         try:
-            self._settle_journal()
             self._find()
             more = self._take_in()
         except NirflowError as error:
@@ -180,52 +163,13 @@ class Watcher:
             self._trouble = ""
         return more
 
-    def deliver(self) -> bool:
-        """Send the waiting events, oldest first.
-
-        Returns
-        -------
-        bool
-            False if the server did not record them: try again later.
-        """
-        for path, batch in self.pending.ready():
-            try:
-                self._send(batch.events)
-            except EventsRefusedError as error:
-                log.error("%s The events stay in %s; the next start sends them again.", error, path)
-                self.pending.set_aside(path)
-                continue
-            except EventsError as error:
-                log.log(logging.DEBUG if self._unheard else logging.WARNING, "%s Events are kept.", error)
-                self._unheard = True
-                return False
-            self.pending.sent(path)
-            if self._unheard:
-                log.info("The Prefect server accepts events again.")
-                self._unheard = False
-        return True
-
-    # --- threads ---------------------------------------------------------------------------------
-
-    def _keep_sending(self, ended: threading.Event) -> None:
-        pause = _FIRST_PAUSE
-        while not ended.is_set():
-            self._unsent.clear()
-            if self.deliver():
-                pause = _FIRST_PAUSE
-                if not ended.is_set():
-                    self._unsent.wait()
-            else:
-                ended.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-
     def _new_notices(self) -> Notices:
         return Notices(self._folders, self._wake, retry=self.settings.poll)
 
     def _pause(self, stop: threading.Event) -> None:
         """Wait for a reported change, or until the next check is due."""
         if self._trouble:
-            stop.wait(_FIRST_PAUSE)
+            stop.wait(_RETRY)
             return
         until = self._scan_at
         if (due := self._landings.next_due()) is not None:
@@ -251,24 +195,24 @@ class Watcher:
             self._candidates.update(self._scanner.changed(path, self._folders))
         new = {path: was for path, was in self._candidates.items() if self._landings.is_new(path, was)}
         self._candidates = new  # kept in case the store does not respond
-        for known_path, sha256, same in self._known(new):
-            if same:
-                self._landings.done(known_path, new[known_path])
+        unchanged = self._unchanged(new)
+        for path, was in new.items():
+            if path in unchanged:
+                self._landings.done(path, was)
             else:
-                self._landings.add(known_path, new[known_path], sha256)
+                self._landings.add(path, was)
         self._candidates = {}
 
-    def _known(self, new: dict[str, Signature]) -> list[tuple[str, str | None, bool]]:
-        """Return for each file the sha256 that the store has for its path, and whether the file is unchanged."""
-        found: list[tuple[str, str | None, bool]] = []
+    def _unchanged(self, new: dict[str, Signature]) -> set[str]:
+        """Return the files that are as the store knows them."""
+        found: set[str] = set()
         paths = [Path(path) for path in new]
         for first in range(0, len(paths), _QUERIED):
             batch = paths[first : first + _QUERIED]
             known = self._store.frames.known_files(batch)
-            for path in batch:
-                file = known.get(path)
-                same = file is not None and (file.size, file.changed_ns) == new[str(path)]
-                found.append((str(path), file.sha256 if file else None, same))
+            found |= {
+                str(path) for path, file in known.items() if (file.size, file.changed_ns) == new[str(path)]
+            }
         return found
 
     # --- examining -------------------------------------------------------------------------------
@@ -328,14 +272,11 @@ class Watcher:
     # --- recording -------------------------------------------------------------------------------
 
     def _record(self, examined: Sequence[Examination]) -> set[str]:
-        """Record files in the store and hold the events of new usable frames; return the recorded paths."""
-        found = [(one, record) for one in examined if (record := record_of(one)) is not None]
-        records = {str(record.path): record for _, record in found}
-        usable = [record for one, record in found if one.usable]
-        before = {path: self._landings.before(path) for path in records}
-        self.pending.hold(announcements(self._store, usable, before, self.settings, self._now()))
+        """Record files in the store and return the recorded paths."""
+        records = {str(record.path): record for one in examined if (record := record_of(one)) is not None}
         recorded = self._ingest(list(records.values()))
-        self._settle_journal()
+        if recorded:
+            self._recorded()
         return recorded
 
     def _ingest(self, records: Sequence[FrameRecord]) -> set[str]:
@@ -355,17 +296,37 @@ class Watcher:
             log.info("%s", shown(message))
         return {str(record.path) for record in records}
 
-    def _settle_journal(self) -> None:
-        if unsure := self.pending.unsure():
-            self.pending.settle(self._usable(unsure))
-            self._unsent.set()
-
     def _usable(self, sha256s: Collection[str]) -> Collection[str]:
         try:
             return self._store.frames.facts_of(sha256s)
         except ValidationError:
-            log.warning("The store's facts are from another version of nirflow; events may be sent twice.")
-            return sha256s
+            return sha256s  # facts of another version of nirflow
+
+
+def sole_watcher(folder: Path) -> IO[str]:
+    """Take the right to watch for a data folder; events that an earlier version left there are removed.
+
+    Raises
+    ------
+    NirflowError
+        If another process has it, or the folder cannot be used.
+    """
+    try:
+        private_folder(folder)
+        held = take_lock(folder / "lock")
+    except OSError as error:
+        raise NirflowError(
+            f"The folder {folder} of the watcher cannot be used: {error.strerror}.",
+            remedy="Make the data folder writable.",
+        ) from error
+    if held is None:
+        raise NirflowError(
+            f"Another watcher is running for this data folder (it holds the lock {folder / 'lock'}).",
+            remedy="Use one watcher, and list all folders in its settings.",
+        )
+    for left in (*folder.glob("*.json"), *folder.glob("*.damaged")):
+        left.unlink(missing_ok=True)
+    return held
 
 
 def _now() -> datetime:

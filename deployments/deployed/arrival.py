@@ -9,18 +9,17 @@ from calib_store.model.records import Frame
 from deployments.arrivals.selection import calibrations_near, frames_of_sequence
 from deployments.deployed.common import (
     NothingToDoError,
-    announce_if_served_since,
     ended,
     name_of_run,
     options_of,
     reduce_frames,
+    start_waiting_science,
     store_of,
 )
 from deployments.deployed.requests import SequenceRequest
 from deployments.settings.all_settings import Settings
 from flows.run.report import NightReport
 from imaging.frames.sequences import night_in
-from tasks.support.best_effort import best_effort
 from tasks.support.step_runner import step_runner
 
 
@@ -58,6 +57,6 @@ def arrival(request: SequenceRequest) -> State[NightReport]:
 
     options = options_of(settings, bands=tuple({facts.filter for facts in known}), only=("science",))
     report = reduce_frames(settings, choose, [night], options, sequence=request.sequence)
-    with best_effort("Starting the sequence again, as its calibrations are available,"):
-        announce_if_served_since(settings, request.sequence, report)
+    if report.awaited(by_science=True):
+        start_waiting_science(settings)  # another run may have made them meanwhile
     return ended(report)

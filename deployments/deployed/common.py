@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from prefect import get_client, runtime
-from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed, State
 
 from calib_store.model.records import Frame
@@ -20,23 +20,21 @@ from calib_store.tables.locks import alone_with, alone_with_pages
 from deployments.arrivals.selection import (
     doubles_elsewhere,
     files_of,
-    frames_of_sequence,
-    middle_of,
 )
+from deployments.arrivals.starting import start_waiting
 from deployments.deployed.attempts import end_steps_of_last_attempt
 from deployments.deployed.cluster import steps_on
 from deployments.deployed.log import hide_tracebacks_of_our_errors, info_logged
-from deployments.prefect_api.events import SEQUENCE, UNBLOCKED
 from deployments.prefect_api.names import WAITING
+from deployments.prefect_api.rest import Rest
 from deployments.prefect_api.run_names import nights_text, run_name
-from deployments.prefect_api.sequence_events import announce
 from deployments.printable_output import make_output_printable
 from deployments.settings.all_settings import Settings
+from deployments.status.store_facts import sequence_name
 from flows.run.options import Options
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
 from imaging.errors import NirflowError
-from imaging.frames.sequences import Sequence as Exposures
 from tasks.support.artifacts import publish_page
 from tasks.support.best_effort import best_effort
 from tasks.support.parameters import ReductionParameters, as_in_a_form
@@ -166,6 +164,7 @@ def reduce_frames(
             what,
             sequence=sequence,
             missed=[*gone, *elsewhere.values()],
+            absent=_absent(frames, paths, sequence),
         )
     write_pages(settings, nights)
     # As of this run: frames that an earlier one could not use may pass with other parameters of the check.
@@ -174,6 +173,15 @@ def reduce_frames(
     if all(frame.quarantine is not None for frame in now):
         raise UnusableFramesError(what, now)
     return report
+
+
+def _absent(frames: Iterable[Frame], paths: Collection[Path], sequence: str | None) -> set[str]:
+    """Return the sha256 of the frames without a file to survey; for the run of a sequence only its own."""
+    there = set(paths)
+    return {
+        frame.sha256 for frame in frames
+        if there.isdisjoint(frame.paths) and sequence in (None, sequence_name(frame))
+    }  # fmt: skip
 
 
 @contextmanager
@@ -264,60 +272,12 @@ def tag_run(frames: Iterable[Frame], nights: Sequence[date]) -> None:
         client.update_flow_run(run, tags=sorted({*runtime.flow_run.tags, *tags}))
 
 
-def announce_unblocked(settings: Settings) -> list[str]:
-    """Announce the science sequences whose missing calibrations are now available, which starts their runs.
-
-    Returns
-    -------
-    list of str
-        Names of the sequences.
-    """
-    store = store_of(settings)
-    since = datetime.now(UTC) - timedelta(days=settings.nightly.waiting_days)
-    announced: list[str] = []
-    waiting = store.runs.waiting(since)
-    requested = _requested() if waiting else set()
-    for run in waiting:
-        assert run.sequence is not None
-        if run.sequence in requested:  # by the previous run
-            continue
-        middle = middle_of(frames_of_sequence(store, run.sequence))
-        if middle is not None and all(store.match(middle, kind).product for kind in run.waits_for):
-            _announce(Exposures.of(middle), ", ".join(run.waits_for))
-            announced.append(run.sequence)
-    return announced
-
-
-def announce_if_served_since(settings: Settings, sequence: str, report: NightReport) -> bool:
-    """Announce a waiting sequence if its missing calibrations were made during its own run.
-
-    The run that made them did not announce the sequence, which was not yet recorded as waiting.
-    """
-    store = store_of(settings)
-    kinds = report.awaited(by_science=True)
-    middle = middle_of(frames_of_sequence(store, sequence)) if kinds else None
-    if middle is None:
-        return False
-    served = [store.match(middle, kind).product for kind in kinds]
-    if not all(one is not None and one.made_at >= report.started for one in served):
-        return False
-    _announce(Exposures.of(middle), ", ".join(kinds))
-    return True
-
-
-def _requested() -> set[str]:
-    """Return the names of the sequences with a running or scheduled run."""
-    unfinished = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}
-    with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            deployment_filter=DeploymentFilter.model_validate({"name": {"any_": ["arrival", "backlog"]}}),
-            flow_run_filter=FlowRunFilter.model_validate(unfinished),
+def start_waiting_science(settings: Settings) -> None:
+    """Start the science whose missing calibrations are now available, sooner than the watcher would."""
+    api = get_current_settings().api
+    assert api.url is not None  # flows run only with a server
+    auth = api.auth_string.get_secret_value() if api.auth_string is not None else None
+    with best_effort("Starting the science that waited for calibrations"):
+        start_waiting(
+            settings, store_of(settings), Rest(api.url, auth), own_run=str(runtime.flow_run.id or "")
         )
-    requests = [run.parameters.get("request") or {} for run in found]
-    return {str(request.get("sequence", "")).removeprefix(SEQUENCE) for request in requests}
-
-
-def _announce(sequence: Exposures | None, kinds: str) -> None:
-    assert sequence is not None  # it was reduced as one
-    logger.info("%s waited for a %s, which is now available", sequence.label, kinds)
-    announce(UNBLOCKED, sequence)

@@ -14,11 +14,11 @@ from deployments.arrivals.selection import calibrations_of_nights, frames_of_nig
 from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import (
     NothingToDoError,
-    announce_unblocked,
     ended,
     name_of_run,
     options_of,
     reduce_frames,
+    start_waiting_science,
     store_of,
 )
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights
@@ -29,7 +29,6 @@ from flows.run.report import NightReport
 from imaging.frames.nights import nights_between
 from imaging.listed import listed
 from tasks.choose import Choice
-from tasks.support.best_effort import best_effort
 from tasks.support.step_runner import step_runner
 
 
@@ -63,7 +62,7 @@ def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     """
     settings = Settings()
     nights = nights_of(request)
-    record_new_files(settings, nights)
+    record_new_files(settings)
     days = request.calibrations.days
     days = settings.nightly.calibration_days if days is None else days
     options = asked_options(settings, request)
@@ -119,8 +118,7 @@ def _reduce(
         if request.first is not None:
             raise
         return Completed(message=str(error))  # clouds, or another instrument: not an error
-    with best_effort("Starting the science that waited for calibrations"):
-        announce_unblocked(settings)
+    start_waiting_science(settings)
     return ended(report, of_calibrations=isinstance(request, CalibrationsRequest))
 
 
@@ -128,8 +126,8 @@ def _reduce(
 def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
     """Make the darks, bad pixel masks and flats of the last night, or of given nights, from frames in the store.
 
-    New files are left to the watcher: this runs while frames arrive, and a frame recorded here first would not be new
-    to the watcher. Afterwards, science that waited for one of these calibrations is started.
+    New files are left to the watcher: this runs while frames arrive, and one that is still being written must wait.
+    Afterwards, science that waited for one of these calibrations is started.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from calib_store.model.records import Frame
 from calib_store.store import Store
 from calib_store.tables import decisions
 from calib_store.tables.rulebook import rules_of
-from deployments.arrivals.selection import frames_of_sequence, middle_of
+from deployments.arrivals.selection import frames_of_sequence
 from deployments.deployed.common import (
     NothingToDoError,
     ended,
@@ -26,6 +26,7 @@ from deployments.deployed.common import (
 )
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
+from deployments.status.store_facts import middle_of
 from flows.run.redo import redo_of
 from flows.run.report import NightReport
 from flows.run.run import reduce_with

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from deployments.prefect_api.events import SEQUENCE
+from deployments.prefect_api.names import SEQUENCE
 from imaging.frames.nights import check_night
 from imaging.frames.sequences import night_in
 from imaging.instruments.site import Site

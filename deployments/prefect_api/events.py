@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 import urllib.parse
 import uuid
@@ -16,20 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from deployments.http_client import NoAnswerError
 from deployments.prefect_api.connection import TOKENS, Connection, RefusedError
-from deployments.prefect_api.urgency import Urgency
 from imaging.errors import NirflowError
-from imaging.frames.sequences import Sequence as Exposures
-
-log = logging.getLogger(__name__)
-
-#: A new usable frame is in the store.
-ARRIVED: Final = "nirflow.frame.arrived"
-#: The same, and the sequence now has the expected number of frames.
-COMPLETE: Final = "nirflow.sequence.complete"
-#: The calibrations that a sequence waited for are available.
-UNBLOCKED: Final = "nirflow.sequence.unblocked"
-#: Prefix of a sequence's name in the id of its events' resource.
-SEQUENCE: Final = "nirflow.sequence."
 
 #: Events in one request.
 _AT_A_TIME: Final = 100
@@ -38,22 +24,8 @@ _REFUSALS: Final = (400, 413, 422)
 _LONGEST_ANSWER: Final = 4096
 #: Pause between two checks whether events are recorded, s: the first, doubled up to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-#: Pause between two attempts to deliver events, s: the first, doubled up to the last.
-_FIRST_REST, _LONGEST_REST = 1.0, 30.0
-#: How long a flow tries to deliver an event before it reports it as lost, s.
-DELIVERY: Final = 600.0
 #: Limits of the time in queries for events by id: clocks of client and server may differ.
 _LOOKBACK, _LOOKAHEAD = timedelta(days=3650), timedelta(days=1)
-
-
-def labels_of(sequence: Exposures, urgency: Urgency) -> dict[str, str]:
-    """Return the labels of a sequence, by which triggers select its events."""
-    return {
-        "prefect.resource.name": sequence.label,
-        "nirflow.kind": sequence.kind,
-        "nirflow.night": str(sequence.night),
-        "nirflow.urgency": urgency,
-    }
 
 
 class EventsError(NirflowError):
@@ -75,7 +47,7 @@ class Event(BaseModel):
     id: uuid.UUID = Field(
         default_factory=uuid.uuid4, description="the server keeps an event once, even if sent twice"
     )
-    name: str = Field(description="what happened: nirflow.frame.arrived")
+    name: str = Field(description="what happened: nirflow.sequence.judged")
     resource: str = Field(min_length=1, description="id of the resource")
     labels: dict[str, str] = Field(default_factory=dict, description="further labels of the resource")
     related: tuple[dict[str, str], ...] = Field(
@@ -157,34 +129,6 @@ class EventSender:
             occurred = datetime.now(UTC)
             self._post("/events", [event.as_json(occurred) for event in batch])
             self._wait_until_recorded({event.id for event in batch}, occurred)
-
-    def deliver(self, events: Sequence[Event], within: float = DELIVERY) -> None:
-        """Send events, and repeat this until the server has recorded them.
-
-        Parameters
-        ----------
-        events
-            The events, in order.
-        within
-            How long to try, s.
-
-        Raises
-        ------
-        EventsError
-            If the server has not recorded them by then, or rejects one.
-        """
-        deadline, pause = time.monotonic() + within, _FIRST_REST
-        while True:
-            try:
-                return self.emit(events)
-            except EventsRefusedError:
-                raise
-            except EventsError as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                log.warning("%s Sending the events again in %g s.", error, pause)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_REST)
 
     def _wait_until_recorded(self, ids: set[uuid.UUID], occurred: datetime) -> None:
         query = {

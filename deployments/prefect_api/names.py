@@ -9,6 +9,8 @@ from deployments.settings.all_settings import Settings
 
 #: Name of the work pool.
 POOL: Final = "nirflow"
+#: Earlier versions wrote names of sequences with this prefix, that of their events, in the requests of runs.
+SEQUENCE: Final = "nirflow.sequence."
 #: Final state of a run whose science waits for a calibration.
 WAITING: Final = "Waiting"
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -109,6 +110,39 @@ class Rest:
                 continue
             names.append(str(run["name"]))
         return names
+
+    def create_run(
+        self, deployment: str, request: Mapping[str, Any], *, key: str, tags: Sequence[str], reason: str
+    ) -> str:
+        """Create a run of a deployment that is due now, and return its name; one with the same key is created once.
+
+        Parameters
+        ----------
+        deployment
+            Id of the deployment.
+        request
+            The parameter ``request`` of the run.
+        key
+            Idempotency key: the server keeps one run of it.
+        tags
+            Tags in addition to those of the deployment.
+        reason
+            Why it was created, for the UI.
+
+        Raises
+        ------
+        RestError
+            If there is no response, or an error.
+        """
+        now = datetime.now(UTC).isoformat()
+        state = {"type": "SCHEDULED", "message": reason, "state_details": {"scheduled_time": now}}
+        body = {
+            "parameters": {"request": dict(request)},
+            "idempotency_key": key,
+            "tags": list(tags),
+            "state": state,
+        }
+        return str(self.post(f"/deployments/{deployment}/create_flow_run", body)["name"])
 
     def runs(self, states: list[str], limit: int = 20, *, due: bool = False) -> list[dict[str, Any]]:
         """Return flow runs in states of some types (RUNNING, PENDING, SCHEDULED), earliest start first.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from deployments.prefect_api.events import SEQUENCE
+from deployments.prefect_api.names import SEQUENCE
 from imaging.instruments.site import Site
 from imaging.printable import printable
 

@@ -1,20 +1,16 @@
-"""Everything that the Prefect server needs: the work pool and its queues, deployments, triggers, automations."""
+"""Everything that the Prefect server needs: the work pool and its queues, deployments, automations."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from prefect import Flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
-from prefect.events import DeploymentEventTrigger
-from prefect.events.schemas.automations import Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Schedule
 from prefect.workers.process import ProcessWorker
@@ -25,35 +21,25 @@ from deployments.deployed.housekeeping import housekeeping
 from deployments.deployed.mosaic import mosaic
 from deployments.deployed.nightly import calibrations, nightly
 from deployments.deployed.reprocess import reprocess
-from deployments.prefect_api.events import ARRIVED, COMPLETE, UNBLOCKED
 from deployments.prefect_api.names import POOL
-from deployments.prefect_api.urgency import Urgency
 from deployments.registry.automations import make_automations
 from deployments.settings.all_settings import Settings
-from imaging.kinds import CALIBRATION_FRAMES
 
 #: Work queues and their priorities; 1 goes first.
 QUEUES: Final = {"science": 1, "calibrations": 2, "nights": 3, "backlog": 4, "upkeep": 5}
 
 _ABOUT: Final = "Reductions on the machines of the observatory"
-#: The requests made from events.
-_SEQUENCE: Final = {
-    "sequence": "{{ event.resource.id }}",
-    "label": "{{ event.resource['prefect.resource.name'] }}",
-}
-_NIGHT: Final = {"first": "{{ event.resource['nirflow.night'] }}"}
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A deployment: its flow, its queue, and what starts it."""
+    """A deployment: its flow, its queue, and its schedule."""
 
     name: str
     flow: Flow[Any, Any]
     queue: str
     schedule: Schedule | None = None
     active: bool = True
-    triggers: tuple[DeploymentEventTrigger, ...] = ()
 
 
 def deployments(settings: Settings) -> tuple[Registered, ...]:
@@ -67,16 +53,9 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             schedule=Cron(settings.nightly.cron, timezone=zone),
             active=settings.nightly.enabled,
         ),
-        Registered("arrival", arrival, "science", triggers=_science("tonight", settings.watch.quiet)),
-        Registered("backlog", arrival, "backlog", triggers=_science("backlog", settings.watch.quiet)),
-        Registered(
-            "calibrations",
-            calibrations,
-            "calibrations",
-            triggers=_triggers(
-                {"nirflow.kind": [*CALIBRATION_FRAMES]}, settings.watch.quiet, "nirflow.night", _NIGHT
-            ),
-        ),
+        Registered("arrival", arrival, "science"),
+        Registered("backlog", arrival, "backlog"),
+        Registered("calibrations", calibrations, "calibrations"),
         Registered("reprocess", reprocess, "backlog"),
         Registered("mosaic", mosaic, "backlog"),
         # Users wait for it, and the next reductions should take it into account.
@@ -88,49 +67,6 @@ def deployments(settings: Settings) -> tuple[Registered, ...]:
             schedule=Cron(settings.nightly.housekeeping_cron, timezone=zone),
         ),
     )
-
-
-def _science(urgency: Urgency, quiet: float) -> tuple[DeploymentEventTrigger, ...]:
-    labels: dict[str, list[str]] = {"nirflow.kind": ["science"], "nirflow.urgency": [urgency]}
-    unblocked = DeploymentEventTrigger(
-        name=f"calibrations available ({urgency})",
-        expect={UNBLOCKED},
-        match=_matching(labels),
-        parameters={"request": _SEQUENCE},
-        posture=Posture.Reactive,
-        threshold=1,
-    )
-    return (*_triggers(labels, quiet, "prefect.resource.id", _SEQUENCE), unblocked)
-
-
-def _triggers(
-    labels: dict[str, list[str]], quiet: float, each: str, request: dict[str, str]
-) -> tuple[DeploymentEventTrigger, ...]:
-    """Return triggers that start a run for each value of a label, after a quiet time or a complete sequence."""
-    common: dict[str, Any] = {
-        "match": _matching(labels),
-        "parameters": {"request": request},
-        "threshold": 1,
-    }
-    what = " ".join(value for values in labels.values() for value in values)
-    return (
-        DeploymentEventTrigger(
-            name=f"no new frame for {quiet:g} s ({what})",
-            posture=Posture.Proactive,
-            after={ARRIVED},
-            expect={ARRIVED, COMPLETE},
-            for_each={each},
-            within=timedelta(seconds=quiet),
-            **common,
-        ),
-        DeploymentEventTrigger(
-            name=f"sequence complete ({what})", posture=Posture.Reactive, expect={COMPLETE}, **common
-        ),
-    )
-
-
-def _matching(labels: dict[str, list[str]]) -> ResourceSpecification:
-    return ResourceSpecification.model_validate({"prefect.resource.id": "nirflow.sequence.*", **labels})
 
 
 def register(settings: Settings) -> None:
@@ -165,8 +101,7 @@ def _make_pool(client: SyncPrefectClient, settings: Settings) -> None:
 def _bring_up_to_date(client: SyncPrefectClient, one: Registered) -> None:
     """Register a deployment, unless it is unchanged.
 
-    Registering replaces its triggers, and their counts are lost: a sequence whose last frame has just arrived would not
-    be reduced.
+    Registering also deletes the triggers that an earlier version gave it.
     """
     # Without a version Prefect takes that of a git checkout in the working folder.
     deployment = _deployment(one, _digest(_deployment(one)))
@@ -180,10 +115,9 @@ def _bring_up_to_date(client: SyncPrefectClient, one: Registered) -> None:
 
 def _digest(deployment: RunnerDeployment) -> str:
     """Return a version that changes with the content of a deployment."""
-    content = deployment.model_dump(mode="json", exclude={"version", "triggers"})
-    triggers = [trigger.model_dump(mode="json", exclude={"id"}) for trigger in deployment.triggers]
+    content = deployment.model_dump(mode="json", exclude={"version"})
     form = deployment._parameter_openapi_schema.model_dump(mode="json")
-    text = json.dumps(_ordered([content, form, triggers]), sort_keys=True, default=str)
+    text = json.dumps(_ordered([content, form]), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -202,7 +136,6 @@ def _deployment(one: Registered, version: str | None = None) -> RunnerDeployment
     deployment = one.flow.to_deployment(
         one.name,
         schedules=[_scheduled(one)] if one.schedule is not None else [],
-        triggers=list(one.triggers),
         work_pool_name=POOL,
         work_queue_name=one.queue,
         entrypoint_type=EntrypointType.MODULE_PATH,

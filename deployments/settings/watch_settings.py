@@ -27,8 +27,8 @@ class WatchSettings(BaseModel):
     )
     quiet: float = Field(
         default=60.0,
-        ge=10,
-        description="time without a new frame after which a sequence is reduced, s; at least 10",
+        ge=1,
+        description="time without a new frame after which a sequence is reduced, s; at least 1",
     )
     settle: float = Field(
         default=1.0,

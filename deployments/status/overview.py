@@ -6,8 +6,10 @@ switched off from the Prefect server: without it, the rest is there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +20,13 @@ from calib_store.server import postgres
 from deployments.notices.outbox import Notice, waiting
 from deployments.prefect_api.rest import Rest
 from deployments.settings.all_settings import Settings
-from deployments.status import unfinished
 from deployments.status.arriving import SILENCE, WatcherRecord, read_record
-from deployments.status.prefect_runs import RunState, current_runs, switched_off
-from deployments.status.unfinished import SequenceState
+from deployments.status.due import KnownRun, SequenceState, due_but
+from deployments.status.prefect_runs import ServerFacts, runs_with_keys, server_facts, switched_off
+from deployments.status.store_facts import StoreFacts
 from imaging.errors import NirflowError
 from imaging.machine import free_bytes
 
-#: Frames that arrived lately and are considered, newest first.
-_FRAMES: Final = 5000
 #: Files in quarantine that are listed; the others are counted.
 _QUARANTINED: Final = 100
 
@@ -61,14 +61,10 @@ class Overview(BaseModel):
 
     at: datetime
     sequences: tuple[SequenceState, ...] | None = None
-    runs: tuple[RunState, ...] | None = None
+    runs: tuple[KnownRun, ...] | None = None
     arriving: WatcherRecord | None = Field(default=None, description="the record of the watcher")
     quarantined: int | None = Field(default=None, description="files in quarantine")
     quarantine: tuple[QuarantinedFile, ...] = Field(default=(), description="the newest of them")
-    events: int = Field(
-        default=0, description="batches of frames that the Prefect server has not recorded yet"
-    )
-    events_since: datetime | None = Field(default=None, description="since when the first of them waits")
     notices: tuple[Notice, ...] = Field(default=(), description="notifications that are not delivered yet")
     switched_off: tuple[str, ...] | None = Field(
         default=None, description="automations, deployments, schedules and queues that somebody switched off"
@@ -106,72 +102,71 @@ def overview(
     folders = (settings.watch.folders or None) if watched is None else watched
     data = settings.data_dir.expanduser().resolve()
     unknown: list[Unknown] = []
-    runs, off = _of_server(rest, why_not, settings, unknown)
-    states, number, quarantine = _of_store(settings, folders, now, unknown)
-    if states is not None and runs is not None:
-        requests = [(run.request, run.deployment, run.stage) for run in runs if run.request]
-        states = unfinished.with_runs(states, requests)
-    batches = sorted((data / "watcher").glob("*.json"))
+    server = _of_server(rest, why_not, settings, unknown)
+    states, number, quarantine = _of_store(settings, folders, server, unknown)
     return Overview(
         at=now,
         sequences=states,
-        runs=runs,
+        runs=server.facts.runs if server.facts is not None else None,
         arriving=_of_watcher(data, folders, now, unknown),
         quarantined=number,
         quarantine=quarantine,
-        events=len(batches),
-        events_since=_held_since(batches[0]) if batches else None,
         notices=waiting(settings),
-        switched_off=off,
+        switched_off=server.switched_off,
         free=free_bytes(data),
         unknown=tuple(unknown),
     )
 
 
-def _of_server(
-    rest: Rest | None, why_not: str, settings: Settings, unknown: list[Unknown]
-) -> tuple[tuple[RunState, ...] | None, tuple[str, ...] | None]:
+@dataclass(frozen=True)
+class _Server:
+    """What the Prefect server answered; without it, None."""
+
+    rest: Rest | None = None
+    facts: ServerFacts | None = None
+    switched_off: tuple[str, ...] | None = None
+
+
+def _of_server(rest: Rest | None, why_not: str, settings: Settings, unknown: list[Unknown]) -> _Server:
     what = "the runs in progress, and what is switched off"
     if rest is None:
         unknown.append(Unknown(what=what, why=why_not))
-        return None, None
+        return _Server()
     try:
-        return current_runs(rest), switched_off(rest, settings)
+        return _Server(rest, server_facts(rest, settings), switched_off(rest, settings))
     except NirflowError as error:
         unknown.append(Unknown(what=what, why=str(error)))
-        return None, None
+        return _Server()
 
 
 def _of_store(
-    settings: Settings, folders: tuple[Path, ...] | None, now: datetime, unknown: list[Unknown]
+    settings: Settings, folders: tuple[Path, ...] | None, server: _Server, unknown: list[Unknown]
 ) -> tuple[tuple[SequenceState, ...] | None, int | None, tuple[QuarantinedFile, ...]]:
     data = settings.data_dir.expanduser().resolve()
     what = "the sequences that arrived or wait for calibrations, and the quarantine"
     if settings.database_url is None and not postgres.status(data).running:
         unknown.append(Unknown(what=what, why="The database is not running."))
         return None, None, ()
-    since = now - timedelta(days=settings.nightly.waiting_days)
+    here = tuple(folder.resolve() for folder in folders) if folders is not None else None
     try:
         with closing(Reader(settings)) as reader:
-            runs = reader.runs_since(since)
-            arrivals = reader.arrived(since, _FRAMES) if folders != () else ()
+            facts, now = StoreFacts(reader, settings, here).read()
             number, found = reader.quarantined(_QUARANTINED)
+        if server.facts is not None:
+            facts = replace(facts, runs=server.facts.runs, paused=server.facts.paused)
+        states = due_but(facts, now, settings, lambda keys: _with_keys(server.rest, settings, keys))
     except NirflowError as error:
         unknown.append(Unknown(what=what, why=str(error)))
         return None, None, ()
-    if len(arrivals) == _FRAMES:
-        why = f"Only the newest {_FRAMES} frames are considered, those since {arrivals[-1].added_at:%Y-%m-%d %H:%M} UT."
-        unknown.append(Unknown(what="sequences that arrived earlier", why=why))
-    here = [folder.resolve() for folder in folders] if folders is not None else None
-    arriving = unfinished.arriving(arrivals, runs, now, settings, here)
-    of_frames = {one.sequence for one in arriving}  # one that waits may get further frames
-    stuck = unfinished.waiting(runs, now, settings)
-    states = (*arriving, *(one for one in stuck if one.sequence not in of_frames))
     quarantine = tuple(
         QuarantinedFile(name=one.name, reason=one.reason, since=one.added_at, paths=one.paths)
         for one in found
     )
     return states, number, quarantine
+
+
+def _with_keys(rest: Rest | None, settings: Settings, keys: Sequence[str]) -> tuple[KnownRun, ...]:
+    return runs_with_keys(rest, settings, keys) if rest is not None else ()
 
 
 def _of_watcher(
@@ -188,9 +183,3 @@ def _of_watcher(
             )
         )
     return None
-
-
-def _held_since(batch: Path) -> datetime | None:
-    """Return when a batch of events was written, from its name."""
-    digits = batch.name.partition("-")[0]
-    return datetime.fromtimestamp(int(digits) / 1e9, UTC) if digits.isdecimal() else None

@@ -7,10 +7,9 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Final, Literal, NamedTuple
 
+from deployments.status.due import KnownRun, SequenceState
 from deployments.status.overview import Overview
-from deployments.status.prefect_runs import RunState
 from deployments.status.supervisor_state import ServiceState
-from deployments.status.unfinished import SequenceState
 from imaging.listed import counted, gathered, listed
 from imaging.machine import size_text
 
@@ -57,12 +56,6 @@ def _lines(found: Overview, where: str) -> Iterator[Line]:
     yield from _sequences(found)
     yield from _arriving(found)
     yield from _quarantine(found)
-    if found.events:
-        since = f" since {_moment(found.events_since)}" if found.events_since is not None else ""
-        batches = counted(found.events, "batch", "batches")
-        yield Line(
-            "Events", f"the Prefect server has not accepted those of {batches} of frames yet{since}", "busy"
-        )
     for notice in found.notices:
         if notice.problem:
             text = f"“{notice.subject}” of {_moment(notice.made)} is not delivered and is sent again: {notice.problem}"
@@ -77,7 +70,7 @@ def _lines(found: Overview, where: str) -> Iterator[Line]:
         yield Line("Not known", f"{unknown.what}. {unknown.why}", "bad")
 
 
-def _runs(runs: Sequence[RunState] | None) -> Iterator[Line]:
+def _runs(runs: Sequence[KnownRun] | None) -> Iterator[Line]:
     if runs is None:
         return
     if not runs:
@@ -87,7 +80,7 @@ def _runs(runs: Sequence[RunState] | None) -> Iterator[Line]:
         yield from _cut(topic, (_run(run) for run in of_stage), len(of_stage))
 
 
-def _run(run: RunState) -> str:
+def _run(run: KnownRun) -> str:
     state = "" if run.state in ("Running", "Scheduled", "Late") else f" ({run.state})"
     since = f", since {_moment(run.since)}" if run.since is not None else ""
     return f"{run.name}{state}{since}"
@@ -95,10 +88,9 @@ def _run(run: RunState) -> str:
 
 def _sequences(found: Overview) -> Iterator[Line]:
     states = found.sequences or ()
-    of_stage = {stage: [one for one in states if one.stage == stage] for stage in ("quiet", "due", "waiting")}
-    queue = (
-        "no run is queued for it" if found.runs is not None else "whether a run is queued for it is not known"
-    )
+    stages = ("quiet", "due", "paused", "ended", "waiting")
+    of_stage = {stage: [one for one in states if one.stage == stage] for stage in stages}
+    queue = "no run was started" if found.runs is not None else "whether a run is queued for it is not known"
     quiet = (
         f"{one.label}, {_new(one)}: a run starts in {max(0.0, _seconds(one, found.at)):.0f} s "
         "unless another frame arrives"
@@ -110,13 +102,22 @@ def _sequences(found: Overview) -> Iterator[Line]:
         else f"{one.label}, {_new(one)} until {_moment(one.since)}: {queue} (nirflow why {one.sequence})"
         for one in of_stage["due"]
     )
+    paused = (f"{one.label}: the deployment {one.run} is paused" for one in of_stage["paused"])
+    ended = (
+        f"{one.label}, {_new(one)} until {_moment(one.since)}: its run {one.run} left no report. It starts again when "
+        "another frame arrives, or if you delete it in the UI"
+        for one in of_stage["ended"]
+    )
     waiting = (
         f"{one.label}, for a {' and a '.join(one.waits_for)} since {_moment(one.since)}, "
         f"until {one.until:%Y-%m-%d} (nirflow why {one.sequence})"
+        + (f"; one is there, but {one.run} did not use it" if one.run else "")
         for one in of_stage["waiting"]
     )
     yield from _cut("Quiet time", quiet, len(of_stage["quiet"]))
     yield from _cut("Due", due, len(of_stage["due"]))
+    yield from _cut("Paused", paused, len(of_stage["paused"]))
+    yield from _cut("Ended", ended, len(of_stage["ended"]), "bad")
     yield from _cut("Waiting", waiting, len(of_stage["waiting"]))
 
 
@@ -150,12 +151,14 @@ def _quarantine(found: Overview) -> Iterator[Line]:
         yield Line("Quarantine", f"and {found.quarantined - named} more", "busy")
 
 
-def _cut(topic: str, texts: Iterable[str], number: int) -> Iterator[Line]:
+def _cut(
+    topic: str, texts: Iterable[str], number: int, tone: Literal["busy", "bad"] = "busy"
+) -> Iterator[Line]:
     """Yield the first texts about a topic as lines, and how many more there are."""
     for _, text in zip(range(_MOST), texts, strict=False):
-        yield Line(topic, text, "busy")
+        yield Line(topic, text, tone)
     if number > _MOST:
-        yield Line(topic, f"and {number - _MOST} more", "busy")
+        yield Line(topic, f"and {number - _MOST} more", tone)
 
 
 def _new(one: SequenceState) -> str:

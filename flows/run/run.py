@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from prefect.states import State
 from calib_store.model.records import Run
 from flows.recipes.all_recipes import RECIPES
 from flows.recipes.submissions import Submitted
+from flows.run.frames_had import frames_had
 from flows.run.history import publish_history
 from flows.run.in_progress import Night
 from flows.run.options import Options
@@ -60,11 +61,13 @@ def reduce_with(
     *,
     sequence: str | None = None,
     missed: Sequence[LeftOut] = (),
+    absent: Collection[str] = (),
 ) -> NightReport:
     """Survey and plan the frames, submit the tasks of all products, and report their outcome.
 
     The report is stored before anything is attempted that may fail. ``sequence`` is the name of the sequence,
-    for a run on a single one; ``missed`` are known frames that were not found.
+    for a run on a single one; ``missed`` are known frames that were not found; ``absent`` are the sha256 of
+    frames that it is for although they are not among ``paths``.
     """
     began = datetime.now(UTC)
     with timing() as seconds, night_of(paths, out, options, label) as night:
@@ -75,7 +78,7 @@ def reduce_with(
             else:
                 submit_remakes(night)
             report = report_of(night, began, seconds)
-        _record(night, report, sequence)
+        _record(night, report, sequence, absent)
         with best_effort("The summary in the Prefect UI"):
             publish(report)
         with best_effort("The history of the figures in the Prefect UI"):
@@ -263,7 +266,7 @@ def _waits_for(state: State[Any]) -> str | None:
     return error.kind if isinstance(error, MissingCalibrationError) else None
 
 
-def _record(night: Night, report: NightReport, sequence: str | None) -> None:
+def _record(night: Night, report: NightReport, sequence: str | None, absent: Collection[str]) -> None:
     """Store the report under the nights of its science, else of its calibrations, else of all frames."""
     dated = {
         kind: [frame for one in night.plan.of(kind) for frame in recipe.dated_by(one)]
@@ -289,6 +292,7 @@ def _record(night: Night, report: NightReport, sequence: str | None) -> None:
             started=report.started,
             ended=datetime.now(UTC),
             report=report.model_dump(mode="json"),
+            frames=frozenset({*frames_had(night, report, sequence), *night.survey.refused, *absent}),
         )
     )
 

@@ -66,7 +66,7 @@ def why(
 def _meant(store: Store, name: str) -> tuple[date, tuple[Frame, ...] | None]:
     """Return the night that a name is of, and its frames; None for all of them."""
     from deployments.arrivals.selection import frames_of_sequence
-    from deployments.prefect_api.events import SEQUENCE
+    from deployments.prefect_api.names import SEQUENCE
     from imaging.frames.sequences import night_in
     from nirflow.moments import night as parsed_night
 

@@ -18,7 +18,7 @@ from calib_store.private import (
     write_private,
 )
 from calib_store.server.places import open_database
-from deployments.arrivals.journal import Pending
+from deployments.arrivals.watcher import sole_watcher
 from deployments.prefect_server.server import ensure_server
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerSettings
@@ -151,7 +151,7 @@ def test_a_data_folder_of_another_account_is_left_as_it_is(tmp_path: Path) -> No
 
 def test_private_folders_are_created_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
-    Pending(data / "watcher").close()
+    sole_watcher(data / "watcher").close()
     plane = np.zeros((2, 2), np.float32)
     write_planes(data / "scratch" / "a", {"SCI": plane})
     with PlanesWriter(tmp_path / "other" / "scratch" / "b", {"SCI": (plane.dtype, plane.shape)}):

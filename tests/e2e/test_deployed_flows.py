@@ -27,7 +27,6 @@ from deployments.deployed.requests import (
     NightlyRequest,
     SequenceRequest,
 )
-from deployments.prefect_api.events import SEQUENCE, UNBLOCKED
 from flows.run.progress import _QUIET
 from flows.run.report import NightReport
 from imaging.frames.sequences import Sequence
@@ -43,7 +42,7 @@ def test_a_sequence_without_calibrations_waits_for_them(observatory: Observatory
     assert failure.waits_for == "dark"
     (waiting,) = observatory.store.runs.of_night(NIGHT)
     assert (waiting.sequence, waiting.waits_for) == (observatory.sequence, ("dark",))
-    assert observatory.events == []
+    assert observatory.prefect.runs_by_key == {}
     assert "waiting" in observatory.of_night("index.html").read_text().lower()
 
 
@@ -56,13 +55,11 @@ def test_new_calibrations_start_only_the_waiting_sequence(observatory: Observato
     report: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
     assert report.failures == ()
     assert sorted(p.kind for p in report.products) == ["bpm", "dark", "flat"]
-    (event,) = observatory.events
-    assert event.name == UNBLOCKED
-    assert event.resource == SEQUENCE + observatory.sequence
-    assert (event.labels["nirflow.night"], event.labels["nirflow.urgency"]) == (str(NIGHT), "backlog")
-    assert event.labels["prefect.resource.name"].startswith("science Y ")
-    ((run,),) = (event.related,)
-    assert run["prefect.resource.role"] == "flow-run"
+    (started,) = observatory.prefect.runs_by_key.values()
+    request = started["body"]["parameters"]["request"]
+    assert request["sequence"] == observatory.sequence
+    assert started["deployment_id"] == "backlog"
+    assert started["body"]["state"]["message"] == "now available: dark"
 
 
 def _others_wait(store: Store) -> None:
@@ -97,7 +94,7 @@ def test_the_sequence_is_reduced_and_no_longer_waits(observatory: Observatory) -
     assert str(NIGHT) in (observatory.lab.folder / "nights" / "index.html").read_text()
     again: NightReport = observatory.run(calibrations, CalibrationsRequest(first=NIGHT))
     assert all(p.reused for p in again.products)
-    assert observatory.events == []
+    assert observatory.prefect.runs_by_key == {}
 
 
 def test_the_night_reuses_finished_products_and_is_tagged(observatory: Observatory) -> None:

@@ -5,19 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-from deployments.prefect_api.events import Event
-
-
-class DeliveredEvents(list[Event]):
-    """A substitute for an `EventSender` that keeps the delivered events."""
-
-    def deliver(self, events: Sequence[Event]) -> None:
-        """Keep events."""
-        self.extend(events)
 
 
 class FakeServer(ThreadingHTTPServer):

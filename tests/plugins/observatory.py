@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_prefect import DeliveredEvents
+from fake_runs import FakePrefect
 from night_lab import Lab, link
 
 if TYPE_CHECKING:
@@ -22,25 +22,25 @@ NIGHT = date(2013, 11, 21)
 CALIBRATIONS = ("dark", "short_dark", "lamp_on", "lamp_off")
 
 
-def recorded(settings: Any, nights: tuple[date, ...] = ()) -> int:
-    """Record new files, as a flow of ``nights`` does, and return their number."""
+def recorded(settings: Any) -> int:
+    """Record new files, as a flow does, and return their number."""
     from prefect import flow
 
     from deployments.deployed.catch_up import record_new_files
     from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
     with prompt_heartbeats(flow(record_new_files, validate_parameters=False)) as record:
-        count: int = record(settings, nights)
+        count: int = record(settings)
     return count
 
 
 @dataclass
 class Observatory:
-    """A watched folder, a store and its settings, and the events that were sent."""
+    """A watched folder, a store and its settings, and the runs that were started."""
 
     lab: Lab
     night: NightTruth
-    events: DeliveredEvents = field(default_factory=DeliveredEvents)
+    prefect: FakePrefect = field(default_factory=FakePrefect)
 
     @property
     def raw(self) -> Path:
@@ -78,11 +78,11 @@ class Observatory:
 
     def run(self, flow: Any, request: Any) -> Any:
         """Run a deployed flow in this process, and return its report, also if it waits for a calibration; afterwards
-        ``events`` has only its events."""
+        ``prefect`` has only the runs that it started."""
         from deployments.deployed.common import WaitingError
         from tasks.prefect_internals.heartbeats import prompt_heartbeats
 
-        self.events.clear()
+        self.prefect.runs_by_key.clear()
         with prompt_heartbeats(flow) as ready:
             try:
                 return ready(request)
@@ -100,10 +100,8 @@ class Observatory:
 
 @contextmanager
 def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
-    """Yield an observatory with settings for an empty folder of a lab, whose flows do not send their
-    events.
-    """
-    from deployments.prefect_api import sequence_events
+    """Yield an observatory with settings for an empty folder of a lab, whose flows start runs on a fake server."""
+    from deployments.deployed import common
 
     one = Observatory(lab, night)
     one.raw.mkdir()
@@ -113,5 +111,5 @@ def observing(lab: Lab, night: NightTruth) -> Iterator[Observatory]:
         patch.setenv("NIRFLOW_NIGHTS_DIR", str(lab.folder / "nights"))
         patch.setenv("NIRFLOW_WATCH_CHECK", f'{{"shape": [{lab.shape[0]}, {lab.shape[1]}]}}')
         patch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{one.raw}"]')
-        patch.setattr(sequence_events, "event_sender", lambda: one.events)
+        patch.setattr(common, "Rest", lambda *_: one.prefect)
         yield one

@@ -25,7 +25,7 @@ from waiting import PATIENCE, wait_until
 
 T = TypeVar("T")
 
-#: Time without a frame after which a sequence is reduced, s: the minimum that Prefect allows.
+#: Time without a frame after which a sequence is reduced, s.
 _QUIET = 10
 _NIRFLOW = Path(sys.executable).with_name("nirflow")
 _TOML = """

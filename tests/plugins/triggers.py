@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -10,7 +11,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.settings import get_current_settings
 from waiting import wait_until
 
-from deployments.prefect_api.events import Event, EventSender
+from deployments.prefect_api.events import Event, EventSender, EventsError
 
 
 def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
@@ -29,7 +30,8 @@ def wait_until_triggers_hold(client: SyncPrefectClient) -> None:
     sender = EventSender(str(client.api_url), get_current_settings().api.auth_string)
 
     def paused() -> bool:
-        sender.deliver([Event(name=name, resource=f"prefect.automation.{made}")])
+        with contextlib.suppress(EventsError):
+            sender.emit([Event(name=name, resource=f"prefect.automation.{made}")])
         return not client.read_automation(made).enabled
 
     wait_until(paused, "the server to load its automations", pause=0.2)

@@ -1,9 +1,9 @@
-"""A watcher of a folder with a fake clock and a passive server."""
+"""A watcher of a folder with a fake clock."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from calib_store.model.records import Frame
 from calib_store.store import Store
 from calib_store.tables.schema import frames
 from deployments.arrivals.watcher import Watcher
-from deployments.prefect_api.events import Event, EventsError
 
 #: Time in the middle of the night of the frames.
 NIGHT = datetime(2013, 11, 21, 4, tzinfo=UTC)
@@ -28,36 +27,15 @@ class Clock:
         return self.time
 
 
-class Server:
-    """A server that accepts or refuses events."""
-
-    def __init__(self) -> None:
-        self.up = True
-        self.events: list[Event] = []
-        self.tries = 0
-
-    def emit(self, events: Sequence[Event]) -> None:
-        self.tries += 1
-        if not self.up:
-            raise EventsError("The server does not answer.")
-        self.events += events
-
-    @property
-    def frames(self) -> Counter[str]:
-        """Return how often each frame was announced."""
-        return Counter(event.payload["frame"] for event in self.events)
-
-
 Watch = Callable[..., Watcher]
 
 
 def rounds(watcher: Watcher, clock: Clock, n: int = 3) -> None:
-    """Let enough time pass for every complete file to be recorded, and send the events."""
+    """Let enough time pass for every complete file to be recorded."""
     for _ in range(n):
         clock.time += 60.0
         while watcher.step():
             pass
-    watcher.deliver()
 
 
 def in_store(store: Store) -> Counter[str]:

@@ -1,25 +1,50 @@
-"""Raw frames by the time at which the store first had them: those that arrived lately, and those in quarantine."""
+"""Raw frames that no run has had yet, and those in quarantine."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
+from calib_store.tables.frames import any_of, rejections
 from calib_store.tables.schema import frame_files, frames
 from imaging.frames.facts import FrameFacts
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A usable raw frame with its files, and when the store first had it (UTC)."""
+    """A usable raw frame with its files, and when the store first had it (UTC).
 
-    facts: FrameFacts
+    Its facts are None if they are from another version of nirflow: the next survey replaces them.
+    """
+
+    facts: FrameFacts | None
     paths: tuple[Path, ...]
     added_at: datetime
+
+
+@dataclass(frozen=True)
+class News:
+    """The frames that no run has had.
+
+    Attributes
+    ----------
+    now
+        The time by the database's clock, which also dated the arrivals.
+    there
+        When the store first had each frame, by its sha256, earliest first.
+    unknown
+        The frames that the caller did not know.
+    """
+
+    now: datetime
+    there: dict[str, datetime]
+    unknown: dict[str, Arrival]
 
 
 @dataclass(frozen=True)
@@ -32,23 +57,33 @@ class Quarantined:
     added_at: datetime
 
 
-def arrived(connection: Connection, since: datetime, limit: int) -> tuple[Arrival, ...]:
-    """Return usable frames with a file that the store first had at a time or later, newest first, at most ``limit``."""
+def new(connection: Connection, known: Collection[str] = ()) -> News:
+    """Return the usable frames with a file that no run has had, and the time by the database's clock.
+
+    Parameters
+    ----------
+    connection
+        To the database.
+    known
+        sha256 of frames whose facts and files the caller has: they are listed only.
+    """
     query = (
-        select(frames.c.facts, frames.c.added_at, _paths())
-        .where(
-            frames.c.added_at >= since,
-            frames.c.facts.is_not(None),
-            frames.c.quarantine.is_(None),
-            _has_file(),
-        )
-        .order_by(frames.c.added_at.desc(), frames.c.sha256)
-        .limit(limit)
+        select(frames.c.sha256, frames.c.added_at)
+        .where(~frames.c.in_run, frames.c.facts.is_not(None), frames.c.quarantine.is_(None), _has_file())
+        .order_by(frames.c.added_at, frames.c.sha256)
     )
-    return tuple(
-        Arrival(FrameFacts.model_validate(row.facts), tuple(map(Path, row.paths)), row.added_at)
-        for row in connection.execute(query)
+    there = {row.sha256: row.added_at for row in connection.execute(query)}
+    for sha256 in rejections(connection, there):
+        del there[sha256]
+    unknown = select(frames.c.sha256, frames.c.facts, frames.c.added_at, _paths()).where(
+        frames.c.sha256 == any_of(there.keys() - set(known))
     )
+    arrivals = {
+        row.sha256: Arrival(_facts(row.facts), tuple(map(Path, row.paths)), row.added_at)
+        for row in connection.execute(unknown)
+    }
+    now = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return News(now=now, there=there, unknown=arrivals)
 
 
 def quarantined(connection: Connection, limit: int) -> tuple[int, tuple[Quarantined, ...]]:
@@ -71,6 +106,13 @@ def quarantined(connection: Connection, limit: int) -> tuple[int, tuple[Quaranti
         for row in connection.execute(query)
     )
     return number, tuple(found)
+
+
+def _facts(stored: object) -> FrameFacts | None:
+    try:
+        return FrameFacts.model_validate(stored)
+    except ValidationError:
+        return None
 
 
 def _paths() -> ColumnElement[list[str]]:

@@ -199,23 +199,34 @@ def test_a_filled_database_is_upgraded_completely(postgres_address, tmp_path: Pa
         assert store.rules().version == shipped_rules().version
 
 
-def test_a_filled_store_of_the_version_before_keeps_its_rows_and_gets_the_answers_of_services(
-    postgres_address, tmp_path: Path, facts, monkeypatch: pytest.MonkeyPatch
+# What the versions since 0007 added.
+_BACK_TO_0007 = """
+    ALTER TABLE frames DROP COLUMN in_run;
+    DROP INDEX frames_quarantined_idx;
+    DROP TABLE catalogue_answers;
+    UPDATE alembic_version SET version_num = '0007'
+"""
+# A run over the night of all frames; one of them arrived after it.
+_RUN = """
+    INSERT INTO runs (id, nights, flow, waits_for, started, ended, report)
+    VALUES (gen_random_uuid(), ARRAY[CAST('2013-11-21' AS date)], 'night', '{}', now(), clock_timestamp(), '{}');
+    UPDATE frames SET added_at = clock_timestamp() + interval '1 hour' WHERE name = 'S2.fits'
+"""
+
+
+def test_a_filled_store_of_an_earlier_version_keeps_its_rows_and_gets_what_is_new(
+    postgres_address, tmp_path: Path, facts
 ) -> None:
     url = _empty(postgres_address, "filled_at_0007")
     settings = StoreSettings(data_dir=tmp_path, database_url=SecretStr(url))
     engine = create_engine(url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0007")
-        before = [name for name in metadata.tables if name != "catalogue_answers"]
-        assert connection.scalar(text("SELECT to_regclass('catalogue_answers')")) is None
-    with engine.begin() as connection:
-        migrations.take_over_shipped(connection)
+    assert migrations.migrate(engine) is True
     filled = Store(Database(url), LocalObjects(tmp_path / "objects"))
     fill(filled, facts, tmp_path)
+    with engine.begin() as connection:
+        for statement in f"{_RUN};{_BACK_TO_0007}".split(";"):
+            connection.execute(text(statement))
+    before = [name for name in metadata.tables if name not in ("catalogue_answers", "frames")]
     rows = {name: rows_of(filled, name) for name in before}
     assert len(rows["products"]) == len(rows["bright_pixels"]) == 3
     filled.close()
@@ -227,6 +238,9 @@ def test_a_filled_store_of_the_version_before_keeps_its_rows_and_gets_the_answer
         question = Question("vizier", "II/246/out", 63.49, -47.84, 0.2)
         assert store.answers.find(question) is None
         assert store.answers.find(store.answers.add(question, b"stars").question) is not None
+        with store.database.begin() as connection:
+            had = dict(connection.execute(text("SELECT name, in_run FROM frames")).tuples().all())
+    assert had == {"S0.fits": True, "S1.fits": True, "S2.fits": False}
 
 
 def rows_of(store: Store, table: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The watcher: each complete frame is recorded once, and each new one announced at least once, in all cases."""
+"""The watcher: each complete frame is recorded once, in all cases."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ import pytest
 from pydantic import ValidationError
 from raw_files import SCIENCE, SHAPE, raw_bytes
 from sqlalchemy import func, select
-from watched_folder import NIGHT, Clock, Server, Watch, in_store, known, put, rounds, sha256s
+from watched_folder import Clock, Watch, in_store, known, put, rounds, sha256s
 
 from calib_store.store import Store
 from calib_store.tables.schema import frame_files
 from deployments.arrivals import watcher as module
-from deployments.prefect_api.events import ARRIVED, COMPLETE
 from deployments.settings.watch_settings import WatchSettings
 from imaging.frames.find_files import CheckParameters
-from imaging.frames.sequences import Sequence as Exposures
 from tasks.support.noting import record_of
 
 
@@ -36,140 +34,48 @@ def test_invalid_settings_are_refused(wrong: dict[str, Any]) -> None:
         WatchSettings(**wrong)
 
 
-# --- events of frames ----------------------------------------------------------------------------
-
-
-def test_a_new_frame_is_recorded_and_announced(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
-    watcher = watch()
+def test_a_new_frame_is_recorded_once(watch: Watch, store: Store, clock: Clock, raw: Path) -> None:
+    calls: list[Counter[str]] = []
+    watcher = watch(recorded=lambda: calls.append(in_store(store)))
     put(raw / "S1.fits", raw_bytes(1, SCIENCE))
     assert not watcher.step()
-    assert server.events == []
+    assert calls == []
     clock.time += 1.0
     watcher.step()
-    watcher.deliver()
     (frame,) = store.frames.named("S1")
     assert frame.facts is not None
-    sequence = Exposures.of(frame.facts)
-    assert sequence is not None
-    (event,) = server.events
-    assert event.name == ARRIVED
-    assert event.resource == f"nirflow.sequence.{sequence.name}"
-    assert event.labels == {
-        "prefect.resource.name": sequence.label,
-        "nirflow.kind": "science",
-        "nirflow.night": "2013-11-21",
-        "nirflow.urgency": "tonight",
-    }
-    assert event.payload == {
-        "frame": "S1.fits", "sequence": sequence.name, "night": "2013-11-21", "kind": "science", "filter": "Y",
-        "arrived": NIGHT.isoformat(),
-    }  # fmt: skip
     rounds(watcher, clock)
     rounds(watch(), clock)
-    assert len(server.events) == 1
-
-
-@pytest.mark.parametrize(
-    ("later", "after", "urgency"),
-    [
-        (timedelta(), 18.0, "tonight"),
-        (timedelta(hours=-20), 0.0, "tonight"),  # a frame from the future: a clock is wrong
-        (timedelta(hours=11), 0.0, "tonight"),  # before the next night begins, or in the morning
-        (timedelta(hours=22), 0.0, "backlog"),
-        (timedelta(hours=22), 30.0, "tonight"),
-        (timedelta(days=400), 18.0, "backlog"),
-    ],
-)
-def test_what_is_urgent(
-    watch: Watch, server: Server, clock: Clock, raw: Path, later: timedelta, after: float, urgency: str
-) -> None:
-    put(raw / "S1.fits", raw_bytes(1))
-    rounds(watch(now=NIGHT + later, backlog_after=after), clock)
-    assert [event.labels["nirflow.urgency"] for event in server.events] == [urgency]
-
-
-def test_the_last_frame_of_a_sequence_announces_its_completion(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
-    watcher = watch(expected={"dark": 5})
-    for number in range(3):
-        put(raw / f"S{number}.fits", raw_bytes(number))
-    put(raw / "copy.fits", raw_bytes(2))
-    put(raw / "S2_fixhead.fits", raw_bytes(2, OBSERVER="Ana"))  # the same exposure
-    put(raw / "other.fits", raw_bytes(7, EXPTIME=60.0))
-    for number in range(6):
-        put(raw / f"science{number}.fits", raw_bytes(number, SCIENCE))
-    rounds(watcher, clock)
-    assert len(server.frames) == 4 + 1 + 6
-    assert {event.name for event in server.events} == {ARRIVED}
-    server.events.clear()
-    for number in range(3, 6):
-        put(raw / f"S{number}.fits", raw_bytes(number))
-    rounds(watcher, clock)
-    assert [(event.payload["frame"], event.name) for event in server.events] == [
-        ("S3.fits", ARRIVED), ("S4.fits", COMPLETE), ("S5.fits", ARRIVED),
-    ]  # fmt: skip
-
-
-def test_a_rejected_frame_does_not_complete_a_sequence(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
-    watcher = watch(expected={"dark": 2})
-    put(raw / "S1.fits", raw_bytes(1))
-    rounds(watcher, clock)
-    store.frames.set_status(store.frames.named("S1")[0], "rejected", author="me", reason="clouds")
-    put(raw / "S2.fits", raw_bytes(2))
-    rounds(watcher, clock)
-    put(raw / "S3.fits", raw_bytes(3))
-    rounds(watcher, clock)
-    assert [event.name for event in server.events] == [ARRIVED, ARRIVED, COMPLETE]
+    assert calls == [Counter({"S1.fits": 1})]
 
 
 # --- what is new ---------------------------------------------------------------------------------
 
 
 def test_copies_and_new_dates_are_not_new_but_new_content_is(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+    watch: Watch, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch()
     touched = put(raw / "S0.fits", raw_bytes(0))
     first = put(raw / "S1.fits", raw_bytes(1))
     put(raw / "copy1.fits", raw_bytes(1))
     rounds(watcher, clock)
-    assert len(server.events) == 2  # two files of one frame, at once
-    server.events.clear()
+    assert len(sha256s(store)) == 2  # two files of one frame, at once
     put(raw / "copy2.fits", raw_bytes(1))
     (raw / "copy3.fits.gz").write_bytes(gzip.compress(raw_bytes(1)))
     (raw / "copy4.fits.bz2").write_bytes(bz2.compress(raw_bytes(1)))
     os.utime(touched, (1, 1))
     rounds(watcher, clock)
-    assert server.events == []
     assert len(sha256s(store)) == 2
     with store.database.engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(frame_files)) == 6
     put(first, raw_bytes(2))
     rounds(watcher, clock)
-    assert server.frames == Counter({"S1.fits": 1})
     assert len(sha256s(store)) == 3
 
 
-def test_a_frame_that_another_process_records_meanwhile_is_new(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
-    watcher = watch()
-    path = put(raw / "S1.fits", raw_bytes(1))
-    watcher.step()
-    record = record_of(module.examine(path, CheckParameters(shape=SHAPE), unpacked=raw.parent))
-    assert record is not None
-    store.frames.ingest([record])
-    rounds(watcher, clock)
-    assert server.frames == Counter({"S1.fits": 1})
-
-
-def test_a_file_that_is_not_a_frame_is_logged_and_gives_no_event(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+def test_a_file_that_is_not_a_frame_is_logged_and_not_recorded(
+    watch: Watch, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead = raw_bytes(1)
     start = len(dead) - 2880
@@ -181,7 +87,6 @@ def test_a_file_that_is_not_a_frame_is_logged_and_gives_no_event(
     put(raw / "small.fits", raw_bytes(6))
     with caplog.at_level(logging.INFO):
         rounds(watch(), clock, 20)
-    assert server.frames == Counter({"small.fits": 1})
     assert in_store(store) == Counter({"small.fits": 1, "acquisition.fits": 1})
     refused = sorted(reason for reason in sha256s(store).values() if reason)
     assert len(refused) == 2  # not the product, not the frame of another instrument
@@ -197,7 +102,7 @@ def test_a_file_that_is_not_a_frame_is_logged_and_gives_no_event(
 
 
 def test_garbage_and_incomplete_files_are_warned_of_once(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+    watch: Watch, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (raw / "garbage.fits").write_bytes(random.Random(1).randbytes(9000))
     (raw / "piece.fits").write_bytes(raw_bytes(1)[:5000])
@@ -215,14 +120,14 @@ def test_garbage_and_incomplete_files_are_warned_of_once(
     )
     (raw / "piece.fits").write_bytes(raw_bytes(1))
     rounds(watcher, clock)
-    assert server.frames == Counter({"piece.fits": 1})
+    assert in_store(store) == Counter({"piece.fits": 1})
     (complete,) = known(store, "piece")  # and the incomplete file is no longer counted
     assert complete.facts is not None
     assert complete.quarantine is None
 
 
 def test_a_file_that_stays_incomplete_is_known_after_a_restart(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+    watch: Watch, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     piece = raw / "S20131121S0075.fits"
     piece.write_bytes(raw_bytes(1)[:5000])
@@ -241,12 +146,12 @@ def test_a_file_that_stays_incomplete_is_known_after_a_restart(
     assert caplog.messages == []
     piece.write_bytes(raw_bytes(1))
     rounds(again, clock)
-    assert server.frames == Counter({"S20131121S0075.fits": 1})
+    assert in_store(store) == Counter({"S20131121S0075.fits": 1})
     assert [one.name for one in store.frames.refused_of_nights(night, night)] == ["S20131121S0076.fits"]
 
 
 def test_a_temporary_problem_is_not_recorded_against_the_file(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it takes: after a restart the frame is recorded."""
 
@@ -260,7 +165,7 @@ def test_a_temporary_problem_is_not_recorded_against_the_file(
             rounds(first, clock, 60)
     assert sha256s(store) == {}
     rounds(watch(), clock)
-    assert server.frames == Counter({"S1.fits": 1})
+    assert in_store(store) == Counter({"S1.fits": 1})
 
 
 def test_a_frame_that_another_process_found_usable_stays_usable(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raw_files import SCIENCE, SHAPE, raw_bytes
-from watched_folder import Clock, Server, Watch, put, rounds
+from raw_files import SCIENCE, raw_bytes
+from watched_folder import Clock, Watch, in_store, put, rounds
 
 from calib_store.store import Store
-from imaging.frames.find_files import CheckParameters
 
 NIRI: dict[str, Any] = {
     "INSTRUME": "NIRI", "OBSTYPE": "OBJECT", "OBSCLASS": "science", "OBJECT": "FIELD", "FILTER1": "J_G0202",
@@ -28,8 +27,8 @@ def verdicts(store: Store, *names: str) -> dict[str, str | None]:
     }
 
 
-def test_frames_of_every_instrument_with_a_table_are_announced(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+def test_frames_of_every_instrument_with_a_table_are_recorded(
+    watch: Watch, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch()
     put(raw / "S1.fits", raw_bytes(1, SCIENCE))
@@ -38,15 +37,5 @@ def test_frames_of_every_instrument_with_a_table_are_announced(
     put(raw / "G1.fits", raw_bytes(4, SCIENCE | {"INSTRUME": "GSAOI"}))
     put(raw / "G2.fits", raw_bytes(5, NIRI | {"INSTRUME": "GNIRS"}))
     rounds(watcher, clock)
-    assert set(server.frames) == {"S1.fits", "N1.fits"}
-    assert len({event.resource for event in server.events if event.payload.get("frame")}) == 2
+    assert set(in_store(store)) == {"S1.fits", "N1.fits", "N2.fits"}
     assert verdicts(store, "S1", "N1") == {"S1": "F2", "N1": "NIRI"}
-
-
-def test_first_frames_of_observations_are_announced_if_they_are_to_be_used(
-    watch: Watch, server: Server, clock: Clock, raw: Path
-) -> None:
-    watcher = watch(check=CheckParameters(shape=SHAPE, first_frames="use"))
-    put(raw / "N2.fits", raw_bytes(3, NIRI | {"DATALAB": "GN-2013B-Q-1-1-001"}))
-    rounds(watcher, clock)
-    assert set(server.frames) == {"N2.fits"}

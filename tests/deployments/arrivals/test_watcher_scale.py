@@ -19,7 +19,7 @@ import pytest
 from raw_files import DARK, SCIENCE, raw_bytes
 from sqlalchemy import select
 from waiting import PATIENCE, wait_until
-from watched_folder import Clock, Server, Watch, in_store, put, rounds, sha256s
+from watched_folder import Clock, Watch, in_store, put, rounds, sha256s
 
 from calib_store.model.records import FrameRecord
 from calib_store.store import Store
@@ -55,7 +55,7 @@ def running(watcher: Watcher) -> Iterator[None]:
 
 
 def test_known_files_are_not_opened_again(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
     record: Callable[..., FrameRecord],
 ) -> None:  # fmt: skip
     n = 500
@@ -73,12 +73,12 @@ def test_known_files_are_not_opened_again(
     watcher = watch()
     rounds(watcher, clock)
     assert [path.name for path in opened] == ["new.fits"]
-    assert set(server.frames) == {"new.fits"}
+    assert "new.fits" in in_store(store)
 
 
 def test_the_process_does_not_import_prefect() -> None:
     script = """
-        import sys, deployments.arrivals.watcher, deployments.prefect_api.events
+        import sys, deployments.arrivals.main
         print([name for name in ("prefect", "fastapi", "numba", "scipy") if name in sys.modules])
     """
     import textwrap
@@ -91,7 +91,7 @@ def test_the_process_does_not_import_prefect() -> None:
 
 
 def test_it_polls_if_the_settings_require_it(
-    watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_kernel(*_: object, **__: object) -> None:
         raise AssertionError("the kernel was used")
@@ -101,29 +101,29 @@ def test_it_polls_if_the_settings_require_it(
         put(raw / "S1.fits", raw_bytes(1))
         (raw / "sub").mkdir()
         put(raw / "sub" / "S2.fits", raw_bytes(2))
-        assert wait_until(lambda: len(server.frames) == 2)
+        assert wait_until(lambda: len(in_store(store)) == 2)
 
 
-def test_the_kernel_reports_new_files_and_folders(watch: Watch, server: Server, raw: Path) -> None:
+def test_the_kernel_reports_new_files_and_folders(watch: Watch, store: Store, raw: Path) -> None:
     put(raw / "S0.fits", raw_bytes(0))
     with running(watch(poll=1000.0, settle=0.1, rescan=1000.0, real_time=True)):
-        assert wait_until(lambda: len(server.frames) == 1)
+        assert wait_until(lambda: len(in_store(store)) == 1)
         time.sleep(1.2)  # the watch has begun, and with it came the last scan
         put(raw / "S1.fits", raw_bytes(1))
         aside = raw.parent / "night"
         (aside / "deep").mkdir(parents=True)
         put(aside / "deep" / "S2.fits", raw_bytes(2))
         aside.rename(raw / "night")
-        assert wait_until(lambda: len(server.frames) == 3)
+        assert wait_until(lambda: len(in_store(store)) == 3)
         put(raw / "night" / "deep" / "S3.fits", raw_bytes(3))
         (raw / "S4.fits").write_bytes(raw_bytes(4)[:3000])
-        assert wait_until(lambda: len(server.frames) == 4)
+        assert wait_until(lambda: len(in_store(store)) == 4)
         (raw / "S4.fits").write_bytes(raw_bytes(4))
-        assert wait_until(lambda: len(server.frames) == 5)
+        assert wait_until(lambda: len(in_store(store)) == 5)
 
 
 def test_the_next_scan_finds_files_whose_notice_was_lost(
-    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = watch(rescan=60.0)
     monkeypatch.setattr(watcher._notices, "seeing", True)
@@ -132,17 +132,15 @@ def test_the_next_scan_finds_files_whose_notice_was_lost(
     for _ in range(59):
         clock.time += 1.0
         watcher.step()
-    watcher.deliver()
-    assert server.events == []
+    assert in_store(store) == {}
     clock.time += 1.0
     watcher.step()
     clock.time += 1.0
     watcher.step()
-    watcher.deliver()
-    assert len(server.events) == 1
+    assert len(in_store(store)) == 1
 
 
-def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) -> None:
+def test_hostile_names(watch: Watch, store: Store, raw: Path) -> None:
     names = [
         "new\nline.fits", "bad\udcff\udcfe.fits", "x" * 250 + ".fits", " .fits", "a'b\"c\\.fits", "%s{}.fits",
         "é\u202e.fits", "-rf.fits", "tab\t.fits.gz",
@@ -159,21 +157,16 @@ def test_hostile_names(watch: Watch, server: Server, store: Store, raw: Path) ->
             content = raw_bytes(number)
             (raw / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         (deep / "deep.fits").write_bytes(raw_bytes(99))
-        assert wait_until(lambda: len(server.frames) == len(names) + 1)
+        assert wait_until(lambda: len(in_store(store)) == len(names) + 1)
     assert set(in_store(store).values()) == {1}
     assert len(in_store(store)) == len(names) + 1
-    for event in server.events:
-        event.model_dump_json().encode()
-    assert "bad\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.fits" in server.frames
 
 
 def test_a_thousand_files_at_once_with_all_kinds_of_problems(
-    watch: Watch, server: Server, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Good files, renamed, growing and compressed; copies, a file written again, garbage; two restarts."""
     n = 1000
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.2)
-    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.2)
     dice = random.Random(7)
     settings: dict[str, Any] = {"poll": 0.5, "settle": 0.2, "rescan": 5.0, "real_time": True}
     numbers = list(range(n))
@@ -212,8 +205,7 @@ def test_a_thousand_files_at_once_with_all_kinds_of_problems(
 
     with running(watch(**settings)):
         drop(numbers[:400])
-        wait_until(lambda: len(server.frames) > 50)
-    server.up = False
+        wait_until(lambda: len(in_store(store)) > 50)
     with running(watch(**settings)):
         drop(numbers[400:800])
         wait_until(lambda: len(in_store(store)) > 300)
@@ -228,22 +220,10 @@ def test_a_thousand_files_at_once_with_all_kinds_of_problems(
             put(path, raw_bytes(5000 + serial))
             wanted.add(f"label-{5000 + serial:06d}")
         wait_until(lambda: len(in_store(store)) > 600)
-        server.up = True
 
-        def all_there() -> bool:
-            return len(sha256s(store)) >= len(wanted) and len({e.id for e in server.events}) >= len(wanted)
-
-        wait_until(all_there, "all frames and events")
+        wait_until(lambda: len(sha256s(store)) >= len(wanted), "all frames")
     with store.database.engine.connect() as connection:
         labels = Counter(header["DATALAB"] for header in connection.scalars(select(frame_headers.c.header)))
     assert set(labels) == wanted
     assert set(labels.values()) == {1}
     assert not [reason for reason in sha256s(store).values() if reason]
-    announced = server.frames
-    by_name = in_store(store)
-    for name, times in by_name.items():
-        twin = name.replace("S0", "copy") if name.startswith("S") else name
-        assert announced[name] + announced[twin] >= times, name
-    assert {event.payload["frame"] for event in server.events} <= set(by_name) | {
-        f"copy{number}.fits" for number in numbers
-    }

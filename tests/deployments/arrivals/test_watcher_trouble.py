@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import random
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from raw_files import SCIENCE, SHAPE, raw_bytes
-from watched_folder import Clock, Server, Watch, in_store, known, put, rounds, sha256s
+from watched_folder import Clock, Watch, in_store, known, put, rounds, sha256s
 
 from calib_store.model.records import FrameRecord, IngestReport
 from calib_store.store import Store
 from deployments.arrivals import watcher as module
 from deployments.arrivals.watcher import Watcher
-from deployments.prefect_api.events import Event, EventsRefusedError
 from deployments.settings.watch_settings import WatchSettings
 from imaging.errors import NirflowError, StoreError
 
@@ -31,7 +29,7 @@ from imaging.errors import NirflowError, StoreError
 
 
 @pytest.mark.filterwarnings("ignore")  # astropy's, about invalid cards
-def test_no_garbled_header_ends_the_watcher(watch: Watch, server: Server, clock: Clock, raw: Path) -> None:
+def test_no_garbled_header_ends_the_watcher(watch: Watch, store: Store, clock: Clock, raw: Path) -> None:
     dice = random.Random(3)
     complete = raw_bytes(1, SCIENCE)
     garbled = (
@@ -54,7 +52,7 @@ def test_no_garbled_header_ends_the_watcher(watch: Watch, server: Server, clock:
         (raw / f"bytes{number}.fits").write_bytes(content)
     put(raw / "good.fits", raw_bytes(2))
     rounds(watch(), clock, 6)
-    assert server.frames["good.fits"] == 1
+    assert in_store(store)["good.fits"] == 1
 
 
 class UnheardOfError(Exception):
@@ -64,7 +62,7 @@ class UnheardOfError(Exception):
 @pytest.mark.parametrize("where", ["why_incomplete", "examine"])
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_no_error_of_one_file_ends_the_watcher(
-    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, where: str, in_pieces: bool,
 ) -> None:  # fmt: skip
     original = getattr(module, where)
@@ -84,7 +82,7 @@ def test_no_error_of_one_file_ends_the_watcher(
         clock.time += 1.0
         watcher.step()
     rounds(watcher, clock, 60)
-    assert server.frames == Counter({"S2.fits": 1})
+    assert in_store(store) == Counter({"S2.fits": 1})
     logged = [one for one in caplog.messages if "S1.fits" in one and "UnheardOfError: of a new kind" in one]
     assert len(logged) == 1
     first = [later - earlier for earlier, later in itertools.pairwise(tries)][:4]
@@ -104,19 +102,17 @@ def tiled(content: bytes, stream: bytes) -> bytes:
     return out.getvalue()
 
 
-def test_a_damaged_tile_does_not_end_the_watcher(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
+def test_a_damaged_tile_does_not_end_the_watcher(watch: Watch, store: Store, clock: Clock, raw: Path) -> None:
     put(raw / "S1.fits.fz", tiled(raw_bytes(1), b"\xff" * 100))
     put(raw / "S2.fits", raw_bytes(2))
     rounds(watch(), clock)
-    assert server.frames == Counter({"S2.fits": 1})
+    assert in_store(store) == Counter({"S2.fits": 1})
     (damaged,) = known(store, "S1.fits")
     assert "cannot be unpacked" in str(damaged.quarantine)
 
 
 def test_a_growing_file_is_recorded_when_it_is_complete(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
+    watch: Watch, store: Store, clock: Clock, raw: Path
 ) -> None:
     watcher = watch(settle=1.0)
     complete = raw_bytes(1)
@@ -130,11 +126,11 @@ def test_a_growing_file_is_recorded_when_it_is_complete(
     assert sha256s(store) == {}
     path.write_bytes(complete)
     rounds(watcher, clock)
-    assert server.frames == Counter({"S1.fits": 1})
+    assert in_store(store) == Counter({"S1.fits": 1})
 
 
 def test_a_file_that_changes_during_its_examination_is_examined_again(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(raw / "S1.fits", raw_bytes(1))
     watcher = watch()
@@ -150,12 +146,12 @@ def test_a_file_that_changes_during_its_examination_is_examined_again(
     rounds(watcher, clock, 5)
     assert len(sha256s(store)) == 1
     assert store.frames.header_of(next(iter(sha256s(store))))["DATALAB"] == "label-000002"
-    assert server.frames == Counter({"S1.fits": 1})
+    assert in_store(store) == Counter({"S1.fits": 1})
 
 
 @pytest.mark.parametrize("where", ["why_incomplete", "examine", "permission"])
 def test_an_unreadable_file_is_tried_until_it_can_be_read(
-    watch: Watch, server: Server, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     from imaging.io import examine as look
 
@@ -182,101 +178,41 @@ def test_an_unreadable_file_is_tried_until_it_can_be_read(
     for _ in range(40):
         clock.time += 1.0
         watcher.step()
-    watcher.deliver()
-    assert server.frames == Counter({"S1.fits": 1, "S2.fits": 1})
+    assert in_store(store) == Counter({"S1.fits": 1, "S2.fits": 1})
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
     assert pauses == [2.0, 4.0, 8.0]
-
-
-def test_events_wait_for_the_server_and_frames_do_not(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path
-) -> None:
-    server.up = False
-    watcher = watch()
-    for number in range(5):
-        put(raw / f"S{number}.fits", raw_bytes(number))
-        rounds(watcher, clock)
-    assert server.tries == 5
-    assert server.events == []
-    assert len(in_store(store)) == 5
-    put(raw / "S5.fits", raw_bytes(5))
-    watcher = watch()  # a new process, which has only the journal
-    rounds(watcher, clock)
-    assert server.events == []
-    server.up = True
-    assert watcher.deliver()
-    assert server.frames == Counter({f"S{number}.fits": 1 for number in range(6)})
-    assert watcher.deliver()
-    rounds(watch(), clock)
-    assert len(server.events) == 6
 
 
 class PowerCutError(BaseException):
     """The end of the process."""
 
 
-@pytest.mark.parametrize("point", ["before ingest", "after ingest", "before sending", "after sending"])
+@pytest.mark.parametrize("after", [False, True])
 def test_a_process_that_ends_at_any_point_loses_nothing(
-    watch: Watch,
-    server: Server,
-    store: Store,
-    clock: Clock,
-    raw: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    point: str,
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     original = store.frames.ingest
 
     def ingest(records: Sequence[FrameRecord]) -> IngestReport:
-        if point == "after ingest":
+        if after:
             original(records)
         raise PowerCutError
 
-    def send(events: Sequence[Event]) -> None:
-        if point == "after sending":
-            server.emit(events)
-        raise PowerCutError
-
-    if "ingest" in point:
-        monkeypatch.setattr(store.frames, "ingest", ingest)
+    monkeypatch.setattr(store.frames, "ingest", ingest)
     names = [f"S{number}.fits" for number in range(3)]
     for number, name in enumerate(names):
         put(raw / name, raw_bytes(number))
-    watcher = watch(send=send)
-    with pytest.raises(PowerCutError):
-        rounds(watcher, clock)
-    monkeypatch.undo()
-    watcher = watch()
-    rounds(watcher, clock)
-    assert in_store(store) == Counter(names)
-    assert set(server.frames) == set(names)
-    times = 2 if point == "after sending" else 1
-    assert set(server.frames.values()) == {times}
-    assert len({event.id for event in server.events}) == 3
-    assert list((raw.parent / "data" / "watcher").glob("*.json")) == []
-
-
-def test_an_event_of_a_frame_deleted_before_it_was_recorded_is_dropped(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ingest(_: Sequence[FrameRecord]) -> IngestReport:
-        raise PowerCutError
-
-    monkeypatch.setattr(store.frames, "ingest", ingest)
-    path = put(raw / "S1.fits", raw_bytes(1))
     with pytest.raises(PowerCutError):
         rounds(watch(), clock)
     monkeypatch.undo()
-    path.unlink()
     rounds(watch(), clock)
-    assert server.events == []
-    assert list((raw.parent / "data" / "watcher").glob("*.json")) == []
+    assert in_store(store) == Counter(names)
 
 
 @pytest.mark.parametrize("committed", [False, True])
-@pytest.mark.parametrize("method", ["ingest", "known_files", "with_sha256s", "facts_of"])
+@pytest.mark.parametrize("method", ["ingest", "known_files"])
 def test_a_database_that_is_down_is_waited_for(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch,
     method: str, committed: bool, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     original = getattr(store.frames, method)
@@ -298,15 +234,13 @@ def test_a_database_that_is_down_is_waited_for(
         for _ in range(40):
             clock.time += 5.0
             watcher.step()
-            watcher.deliver()
     assert away[0] == 6
     assert caplog.messages
     assert in_store(store) == Counter({"S1.fits": 1, "S2.fits": 1})
-    assert set(server.frames) == {"S1.fits", "S2.fits"}
 
 
 def test_a_record_that_the_store_refuses_does_not_block_others(
-    watch: Watch, server: Server, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = store.frames.ingest
 
@@ -319,53 +253,20 @@ def test_a_record_that_the_store_refuses_does_not_block_others(
     for number in range(8):
         put(raw / f"S{number}.fits", raw_bytes(number))
     rounds(watch(), clock)
-    assert server.frames == in_store(store) == Counter({f"S{n}.fits": 1 for n in range(8) if n != 3})
+    assert in_store(store) == Counter({f"S{n}.fits": 1 for n in range(8) if n != 3})
 
 
-def test_events_that_the_server_refuses_do_not_block_others(
-    watch: Watch, server: Server, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def send(events: Sequence[Event]) -> None:
-        if any(event.payload["frame"] == "S1.fits" for event in events):
-            raise EventsRefusedError("What is this?")
-        server.emit(events)
-
-    watcher = watch(send=send)
-    for number in range(3):
-        put(raw / f"S{number}.fits", raw_bytes(number))
-        rounds(watcher, clock)
-    assert set(server.frames) == {"S0.fits", "S2.fits"}
-    assert "What is this?" in caplog.text
-    rounds(watch(), clock)
-    assert set(server.frames) == {"S0.fits", "S1.fits", "S2.fits"}
-
-
-def test_a_damaged_journal_is_logged_and_set_aside(
-    watch: Watch, raw: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_events_that_an_earlier_version_left_are_removed(watch: Watch, raw: Path) -> None:
     folder = raw.parent / "data" / "watcher"
     folder.mkdir(parents=True)
     (folder / "1.json").write_text('{"announcements": [')
     watch()
-    assert "1.damaged" in caplog.text
-    assert sorted(path.name for path in folder.iterdir()) == ["1.damaged", "lock"]
+    assert [path.name for path in folder.iterdir()] == ["lock"]
 
 
-def test_a_data_folder_has_one_watcher(watch: Watch, store: Store, server: Server, raw: Path) -> None:
+def test_a_data_folder_has_one_watcher(watch: Watch, store: Store, raw: Path) -> None:
     watcher = watch()
     with pytest.raises(NirflowError, match="Another watcher"):
-        Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data")
+        Watcher(WatchSettings(), store, data_dir=raw.parent / "data")
     watcher.close()
-    Watcher(WatchSettings(), store, server.emit, data_dir=raw.parent / "data").close()
-
-
-def test_a_defect_ends_the_watcher(
-    watch: Watch, server: Server, raw: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def send(_: Sequence[Event]) -> None:
-        raise AttributeError("a mistake")
-
-    put(raw / "S1.fits", raw_bytes(1))
-    watcher = watch(send=send, real_time=True, settle=0.01)
-    with pytest.raises(AttributeError, match="a mistake"):
-        watcher.run(threading.Event())
+    Watcher(WatchSettings(), store, data_dir=raw.parent / "data").close()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_prefect import DeliveredEvents
 from prefect import flow, get_client
 from prefect.states import State
 from waiting import PATIENCE, wait_until
@@ -24,7 +23,6 @@ from deployments.deployed import reprocess
 from deployments.deployed.common import (
     IncompleteError,
     UnusableFramesError,
-    announce_if_served_since,
     ended,
     options_of,
     place_of,
@@ -32,12 +30,10 @@ from deployments.deployed.common import (
     write_pages,
 )
 from deployments.deployed.requests import ReprocessRequest
-from deployments.prefect_api import sequence_events
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from flows.run.report import Failure, Kept, NightReport
 from imaging.frames.facts import FrameFacts
-from imaging.frames.sequences import Sequence
 from tasks.prefect_internals.heartbeats import prompt_heartbeats
 from tasks.support.references import LeftOut, ProductRef
 from tasks.support.workspace import Workspace
@@ -292,37 +288,3 @@ def test_an_unknown_night_has_no_page_but_the_others_have(
     write_pages(settings, days)
     assert sorted(path.name for path in settings.nights.iterdir() if path.is_dir()) == ["2013-11-21"]
     assert "2013-11-21" in (settings.nights / "index.html").read_text()
-
-
-def test_calibrations_made_during_the_run_of_a_sequence_are_announced_by_it(
-    settings: Settings, store: Store, add: Callable[..., Product], facts: Callable[..., FrameFacts],
-    record: Callable[..., FrameRecord], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    sent = DeliveredEvents()
-    monkeypatch.setattr(sequence_events, "event_sender", lambda: sent)
-    raw = record("S1.fits")
-    store.frames.ingest([raw])
-    of = Sequence.of(facts())
-    assert of is not None
-
-    def announced(*failures: Failure, started: datetime | None = None) -> bool:
-        return announce_if_served_since(settings, of.name, report(*failures, started=started))
-
-    began = datetime.now(UTC) - timedelta(seconds=5)
-    assert not announced(WAITS, started=began)  # still missing
-    dark = add()
-    assert not announced(started=began)  # nothing was missing
-    assert not announced(FAILED, started=began)
-    assert not announced(WAITS)  # it did not use an available one: a new run would give the same
-    assert sent == []
-    assert announced(WAITS, started=began)
-    (event,) = sent
-    assert (event.name, event.resource) == (
-        "nirflow.sequence.unblocked", f"nirflow.sequence.{of.name}",
-    )  # fmt: skip
-    reject(store, dark, author="Ana", reason="a test")
-    assert not announced(WAITS, started=began)
-    for_unknown = announce_if_served_since(
-        settings, "2013-11-21.science.J.00000000", report(WAITS, started=began)
-    )
-    assert not for_unknown

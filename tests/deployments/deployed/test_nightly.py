@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_prefect import DeliveredEvents
 from observatory import recorded
 from prefect import get_client, runtime
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
 from prefect.states import Scheduled
-from raw_files import SCIENCE, SHAPE, raw_bytes
+from raw_files import SHAPE, raw_bytes
 
 from calib_store.model.records import FrameRecord
 from calib_store.store import Store
@@ -26,7 +25,6 @@ from deployments.deployed.catch_up import record_new_files
 from deployments.deployed.common import NothingToDoError, options_of, store_of
 from deployments.deployed.nightly import asked_options, calibrations, nightly, nights_of
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights, SequenceRequest
-from deployments.prefect_api import sequence_events
 from deployments.settings.all_settings import Settings
 from deployments.settings.server_settings import ServerAddress
 from imaging.frames.facts import FrameFacts
@@ -231,25 +229,15 @@ def test_a_file_that_is_moved_away_meanwhile_does_not_end_the_run(
     assert [frame.name for frame in known.frames.of_nights(NIGHT, NIGHT)] == ["S2.fits"]
 
 
-def test_frames_of_other_nights_are_announced(
+def test_hidden_files_are_still_being_copied(
     known: Store, tmp_path: Path, prefect_server: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The watcher will not do it, as they are recorded already."""
     raw = tmp_path / "raw"
     (raw / ".rsync-partial").mkdir(parents=True)
     (raw / "S1.fits").write_bytes(raw_bytes(1))
-    (raw / "S2.fits").write_bytes(raw_bytes(2))
     (raw / ".rsync-partial" / "S3.fits").write_bytes(raw_bytes(3))
     monkeypatch.setenv("NIRFLOW_WATCH_FOLDERS", f'["{raw}"]')
-    sent = DeliveredEvents()
-    monkeypatch.setattr(sequence_events, "event_sender", lambda: sent)
-    assert recorded(Settings(), (NIGHT,)) == 2  # hidden files are still being copied
-    assert sent == []
-    (raw / "S4.fits").write_bytes(raw_bytes(4, SCIENCE))
-    assert recorded(Settings(), (NIGHT + timedelta(days=1),)) == 1
-    (event,) = sent
-    assert event.name == "nirflow.frame.arrived"
-    assert event.resource.startswith("nirflow.sequence.2013-11-21.science.Y.")
+    assert recorded(Settings()) == 1
 
 
 def test_without_watched_folders_nothing_is_searched(known: Store) -> None:

@@ -18,7 +18,7 @@ from deployments.deployed.requests import (
     ReprocessRequest,
     SequenceRequest,
 )
-from deployments.prefect_api.events import SEQUENCE
+from deployments.prefect_api.names import SEQUENCE
 from imaging.parameters import StepParameters, parameter
 from tasks.support.parameters import STEPS
 

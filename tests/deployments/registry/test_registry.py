@@ -1,4 +1,4 @@
-"""The Prefect server after registration, and the runs that events of frames start there.
+"""The Prefect server after registration, and the runs that are started there.
 
 There is no worker, so the runs stay scheduled. The session's server is shared: everything made here is deleted.
 """
@@ -6,8 +6,8 @@ There is no worker, so the runs stay scheduled. The session's server is shared: 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import date
 from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,30 +17,27 @@ from jsonschema import ValidationError as SchemaError
 from jsonschema import validate
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.events.schemas.automations import AutomationCore
-from pydantic import SecretStr
-from triggers import wait_until_triggers_hold
-from waiting import PATIENCE, wait_until
+from prefect.events import DeploymentEventTrigger
+from prefect.events.schemas.automations import AutomationCore, Posture
+from waiting import wait_until
 
-from deployments.prefect_api.events import ARRIVED, COMPLETE, SEQUENCE, UNBLOCKED, Event, EventSender
 from deployments.prefect_api.names import POOL
+from deployments.prefect_api.rest import Rest
 from deployments.registry.automations import make_automations
 from deployments.registry.registry import QUEUES, register
 from deployments.settings.all_settings import NightlySettings, Settings, WorkerSettings
 from deployments.settings.server_settings import ServerAddress
-from deployments.settings.watch_settings import WatchSettings
+from deployments.status.prefect_runs import runs_with_keys, server_facts
 
 T = TypeVar("T")
 NAMES = {
     "nightly/nightly", "arrival/arrival", "arrival/backlog", "calibrations/calibrations",
     "reprocess/reprocess", "mosaic/mosaic", "housekeeping/housekeeping", "decide/decide",
 }  # fmt: skip
-#: The shortest that Prefect allows, s.
-QUIET = 10.0
-SETTINGS = Settings(watch=WatchSettings(quiet=QUIET))
+SETTINGS = Settings()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +85,6 @@ def known(client: SyncPrefectClient) -> dict[str, Any]:
 def test_everything_is_registered_once_and_registering_again_changes_nothing(
     client: SyncPrefectClient,
 ) -> None:
-    """The triggers are kept too: new ones would lose their counts."""
     first = known(client)
     own = _last_changes(client)
     register(SETTINGS)
@@ -239,93 +235,50 @@ def test_flows_are_found_by_their_modules(client: SyncPrefectClient) -> None:
     }  # fmt: skip
 
 
-# Events start runs
+# Runs
 
 
-@pytest.fixture
-def emit(client: SyncPrefectClient, prefect_server: ServerAddress) -> Iterator[Callable[..., float]]:
-    """Send an event of a sequence; runs started by events are deleted before and after."""
-    sender = EventSender(prefect_server.api_url, SecretStr(prefect_server.auth or ""), patience=PATIENCE)
-
-    def send(name: str, *sequences: tuple[str, str, str], urgency: str = "tonight") -> float:
-        events = [
-            Event(
-                name=name,
-                resource=f"{SEQUENCE}{night}.{kind}.Y.{digest}",
-                labels={
-                    "prefect.resource.name": f"{kind} {digest} FIELD {night}",
-                    "nirflow.kind": kind,
-                    "nirflow.night": night,
-                    "nirflow.urgency": urgency,
-                },
-            )
-            for night, kind, digest in sequences
-        ]
-        sender.emit(events)
-        return time.monotonic()
-
-    _delete_started(client)
-    wait_until_triggers_hold(client)
-    yield send
-    _delete_started(client)
-
-
-def started(client: SyncPrefectClient) -> list[tuple[str, dict[str, Any]]]:
-    """Return deployment and request of each run that an event started."""
-    names = {one.id: name for name, one in ours(client).items()}
-    return sorted(
-        (
-            (names[run.deployment_id], run.parameters["request"])
-            for run in _started(client)
-            if run.deployment_id
-        ),
-        key=str,
-    )
-
-
-def _started(client: SyncPrefectClient) -> list[FlowRun]:
-    ids: list[UUID] = [one.id for one in ours(client).values()]
-    of = DeploymentFilter.model_validate({"id": {"any_": ids}})
-    created = FlowRunFilter.model_validate({"tags": {"all_": ["nirflow"]}})
-    found = client.read_flow_runs(deployment_filter=of, flow_run_filter=created, limit=200)
-    return [run for run in found if not run.auto_scheduled]
-
-
-def _delete_started(client: SyncPrefectClient) -> None:
-    for run in _started(client):
-        client.delete_flow_run(run.id)
-
-
-def sequence_of(night: str, kind: str, digest: str) -> dict[str, str]:
-    return {"sequence": f"{SEQUENCE}{night}.{kind}.Y.{digest}", "label": f"{kind} {digest} FIELD {night}"}
-
-
-N1, N2 = "2013-11-21", "2013-11-22"
-
-
-def test_a_complete_sequence_is_reduced_at_once(
-    client: SyncPrefectClient, emit: Callable[..., float]
+def test_a_run_is_created_once_for_a_key_and_shows_why(
+    client: SyncPrefectClient, prefect_server: ServerAddress
 ) -> None:
-    arrival = DeploymentFilter.model_validate({"id": {"any_": [ours(client)["arrival/arrival"].id]}})
-    emit(COMPLETE, (N1, "science", "0000000a"))
-    wait_until(lambda: client.read_flow_runs(deployment_filter=arrival))
-    emit(COMPLETE, (N1, "science", "0000000b"), urgency="backlog")
-    emit(COMPLETE, (N2, "flat", "0000000c"))
-    emit(UNBLOCKED, (N1, "science", "0000000d"), urgency="backlog")
-    emit(UNBLOCKED, (N1, "science", "0000000e"))
-    wait_until(lambda: len(started(client)) >= 5)
-    time.sleep(1)
-    assert started(client) == [
-        ("arrival/arrival", sequence_of(N1, "science", "0000000a")),
-        ("arrival/arrival", sequence_of(N1, "science", "0000000e")),
-        ("arrival/backlog", sequence_of(N1, "science", "0000000b")),
-        ("arrival/backlog", sequence_of(N1, "science", "0000000d")),
-        ("calibrations/calibrations", {"first": N2}),
-    ]
-    assert {run.state_name for run in _started(client)} == {"Scheduled"}
-    names = {run.name for run in _started(client)}
-    assert f"science 0000000a FIELD {N1}, waits for its turn" in names
-    assert f"calibrations {N2}, waits for its turn" in names
+    rest = Rest(prefect_server.api_url, prefect_server.auth)
+    there = server_facts(rest, SETTINGS).deployments
+    request = {"sequence": "2013-11-21.science.Y.0000000a", "label": "science Y FIELD 2013-11-21"}
+    names = {
+        rest.create_run(there[name], request, key="a key", tags=["new frames"], reason="9 new frames")
+        for name in ("arrival", "arrival", "backlog")  # these are deployments of one flow
+    }
+    assert names == {"science Y FIELD 2013-11-21, waits for its turn"}
+    (one,) = runs_with_keys(rest, SETTINGS, ["a key", "another"])
+    assert (one.stage, one.deployment, one.request) == ("queued", "arrival", request["sequence"])
+    assert one in server_facts(rest, SETTINGS).runs
+    run = client.read_flow_run(UUID(one.id))
+    assert run.state is not None
+    assert (run.state.message, set(run.tags)) == ("9 new frames", {"nirflow", "new frames"})
+    nights = {"first": "2013-11-20", "last": "2013-11-21"}
+    night = rest.create_run(there["calibrations"], nights, key="b", tags=[], reason="")
+    assert night == "calibrations 2013-11-20 to 2013-11-21, waits for its turn"
+    (other,) = runs_with_keys(rest, SETTINGS, ["b"])
+    assert other.nights == (date(2013, 11, 20), date(2013, 11, 21))
+    client.pause_deployment(UUID(there["backlog"]))
+    assert server_facts(rest, SETTINGS).paused == {"backlog"}
+    client.resume_deployment(UUID(there["backlog"]))
+    for created in (one, other):
+        client.delete_flow_run(UUID(created.id))
+
+
+def test_triggers_of_an_earlier_version_are_removed(client: SyncPrefectClient) -> None:
+    """As a change of a deployment's content, which includes its form, always did."""
+    arrival = ours(client)["arrival/arrival"]
+    trigger = DeploymentEventTrigger(
+        name="no new frame for 60 s (science tonight)", posture=Posture.Reactive, expect={"nirflow.frame.arrived"},
+        threshold=1, parameters={"request": {"sequence": "{{ event.resource.id }}"}},
+    )  # fmt: skip
+    trigger.set_deployment_id(arrival.id)
+    client.create_automation(trigger.as_automation())
+    client.request("PATCH", f"/deployments/{arrival.id}", json={"version": "as an earlier version made it"})
+    register(SETTINGS)
+    assert trigger.name not in known(client)["automations"]
 
 
 def test_runs_of_a_schedule_are_named_before_they_are_due(client: SyncPrefectClient) -> None:
@@ -337,38 +290,10 @@ def test_runs_of_a_schedule_are_named_before_they_are_due(client: SyncPrefectCli
     assert len({run.name for run in runs}) == len(runs)
 
 
-@pytest.mark.long
-def test_sequences_are_reduced_once_when_no_more_frames_arrive(
-    client: SyncPrefectClient, emit: Callable[..., float]
-) -> None:
-    a, b, c = (N1, "science", "000000a1"), (N1, "science", "000000b1"), (N1, "science", "000000c1")
-    dark, flat, later = (N1, "dark", "000000d1"), (N1, "flat", "000000e1"), (N2, "flat", "000000f1")
-    for _ in range(3):
-        emit(ARRIVED, a, dark, a)
-        emit(ARRIVED, b, urgency="backlog")
-        emit(ARRIVED, c)
-    last = emit(ARRIVED, flat, later)
-    emit(COMPLETE, c)
-    wait_until(lambda: started(client) == [("arrival/arrival", sequence_of(*c))])
-    time.sleep(4)
-    last = emit(ARRIVED, a)
-    wait_until(lambda: len(started(client)) == 5)
-    assert time.monotonic() - last > QUIET - 1
-    time.sleep(QUIET + 4)
-    assert started(client) == [
-        ("arrival/arrival", sequence_of(*a)),
-        ("arrival/arrival", sequence_of(*c)),
-        ("arrival/backlog", sequence_of(*b)),
-        ("calibrations/calibrations", {"first": N1}),
-        ("calibrations/calibrations", {"first": N2}),
-    ]
-
-
 def test_changed_settings_are_applied(client: SyncPrefectClient) -> None:
     """It must be the last test of the module, as the settings stay changed."""
     before = known(client)
     changed = Settings(
-        watch=WatchSettings(quiet=77),
         worker=WorkerSettings(limit=3),
         nightly=NightlySettings(cron="30 10 * * *", timezone="Pacific/Honolulu", enabled=False),
     )
@@ -378,7 +303,5 @@ def test_changed_settings_are_applied(client: SyncPrefectClient) -> None:
     ((schedule, active),) = after["deployments"]["nightly/nightly"][5]
     assert (schedule["cron"], schedule["timezone"], active) == ("30 10 * * *", "Pacific/Honolulu", False)
     assert len(after["automations"]) == len(before["automations"])
-    assert len([name for name in after["automations"] if "for 77 s" in name]) == 3
-    assert [name for name in after["automations"] if "for 10 s" in name] == []
     ids = {name: values[0] for name, values in before["deployments"].items()}
     assert {name: values[0] for name, values in after["deployments"].items()} == ids
