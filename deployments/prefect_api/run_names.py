@@ -62,11 +62,11 @@ def run_name(deployment: str, request: Any, due: datetime, zone: tzinfo) -> str 
         return f"{what} {nights_text((first, asked.get('last') or first))}"
     if deployment == "reprocess":
         return f"reprocess {asked.get('affected_by') or 'by rules after ' + str(asked.get('rules_version'))}"
-    if deployment == "mosaic":
-        return f"mosaic {asked.get('target') or asked.get('observation')}"
     if deployment == "decide":
         return f"{asked.get('decision')} {asked.get('product')}"
-    return deployment if deployment == "housekeeping" else None
+    if deployment in ("mosaic", "housekeeping"):
+        return " ".join(filter(None, (deployment, asked.get("target"), asked.get("observation"))))
+    return None
 
 
 def queued_name(

@@ -82,6 +82,7 @@ SPELLED: dict[str, str] = {
 
 #: Modules that compare with the name of one kind, each with the reason why it is no property of a row in the table.
 COMPARED: dict[str, str] = {
+    "deployments/status/due.py": "raw frames in sequences",
     "calib_store/curation/field_stacks.py": "raw frames of a stack",
     "calib_store/curation/ingredients.py": "raw frames of a stack",
     "imaging/calibrations/plausible.py": "raw frames: a lamp that is off may still be warm",
