@@ -72,8 +72,8 @@ def start_due(
         for one in starts(states):
             if one.deployment not in server.deployments:
                 raise NirflowError(
-                    f"The Prefect server has no deployment {one.deployment}.",
-                    remedy="Register it: nirflow up.",
+                    "The Prefect server lacks a deployment of nirflow.",
+                    remedy="Register all: nirflow up.",
                 )
             name = rest.create_run(
                 server.deployments[one.deployment], one.request, key=one.key, tags=one.tags, reason=one.cause

@@ -1,4 +1,4 @@
-"""Runs that are due are started once, whoever asks and whatever ends in between."""
+"""Runs that are due are started once, whatever asks, and whatever ends in between."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def starter(settings: Settings, store: Store, prefect: FakePrefect) -> Iterator[
         one._reader.close()
 
 
-def test_a_complete_sequence_is_started_once_by_whoever_asks(
+def test_a_complete_sequence_is_started_once(
     store: Store, record: Callable[..., FrameRecord], prefect: FakePrefect, starter: Callable[[], Starter]
 ) -> None:
     one = starter()
