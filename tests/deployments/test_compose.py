@@ -1,4 +1,4 @@
-"""The containers: what docker-compose.yml permits, and every service run by its own command."""
+"""The containers: what docker-compose.yml and the Dockerfile permit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compose_file import (
-    ROOT,
-    compose,
-    image_environment,
-    instructions,
-    interpolate,
-    secrets_of,
-    variables_in,
-)
 from pydantic import BaseModel
 
+from benchmarks.containers.compose_file import compose, interpolate, secrets_of, variables_in
+from benchmarks.containers.dockerfile import image_environment, instructions, made_for_nirflow
+from benchmarks.containers.workload import ROOT
 from calib_store.model.settings import variable
 from deployments.settings.all_settings import Settings
 
@@ -348,14 +342,6 @@ def test_files_of_libraries_are_written_to_writable_folders() -> None:
         assert environment[name].startswith(writable)
     assert SERVICES["worker"]["environment"]["PREFECT_HOME"].startswith("/tmp/")
     assert environment["DO_NOT_TRACK"] == "1"
-
-
-def made_for_nirflow() -> set[str]:
-    """Return the folders of the image that its account owns."""
-    text = " ".join(rest for instruction, rest in instructions() if instruction == "RUN")
-    found = re.search(r"install --directory --owner=nirflow --group=nirflow ([^&]*)", text)
-    assert found
-    return set(found[1].split())
 
 
 def with_storage() -> list[str]:

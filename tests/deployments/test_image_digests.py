@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from compose_file import ROOT
 
+from benchmarks.containers.workload import ROOT
 from deployments import image_digests
 
 DIGEST = "sha256:" + "0a" * 32
