@@ -24,6 +24,7 @@ from deployments.deployed.common import (
     working,
     write_pages,
 )
+from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
 from flows.run.redo import redo_of
@@ -33,6 +34,7 @@ from imaging.frames.sequences import Sequence, night_in
 
 
 @flow(name="reprocess", flow_run_name=name_of_run("reprocess"))
+@again_with_space
 def reprocess(request: ReprocessRequest) -> State[NightReport]:
     """Make again products made with something bad, or with calibrations that the current rules would not choose.
 

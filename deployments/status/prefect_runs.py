@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.access.policy_bodies import AWAITING_RETRY
 from deployments.prefect_api.events import SEQUENCE
 from deployments.prefect_api.names import POOL
 from deployments.prefect_api.rest import Rest
+from deployments.prefect_api.space_wait import SpaceWait
 from deployments.settings.all_settings import Settings
 from deployments.status.unfinished import Stage
 
@@ -34,6 +36,7 @@ class RunState(BaseModel):
     since: datetime | None = Field(default=None, description="when it began, or was due")
     deployment: str = Field(default="", description="what it is a run of")
     request: str = Field(default="", description="sequence or night that it was requested for")
+    space: SpaceWait | None = Field(default=None, description="the disk space that it waits for")
 
 
 def current_runs(rest: Rest) -> tuple[RunState, ...]:
@@ -94,4 +97,5 @@ def _run(run: dict[str, Any], deployments: dict[str, str], stage: Stage) -> RunS
         since=run["start_time"] or run.get("expected_start_time"),
         deployment=deployments.get(str(run.get("deployment_id")), ""),
         request=str(asked.get("sequence") or asked.get("first") or "").removeprefix(SEQUENCE),
+        space=SpaceWait.of(run.get("labels") or {}) if run["state_name"] == AWAITING_RETRY else None,
     )
