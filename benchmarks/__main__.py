@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from benchmarks import big_store, nights, observatory
 from benchmarks.combine import measure_combine
-from benchmarks.figures import Figure, as_json, machine, print_figures
+from benchmarks.figures import Figure, machine, show_figures
 from benchmarks.judge import measure_judge
 from benchmarks.resampling import measure_resampling
 from benchmarks.sequences import measure_sequences, sequence
 from deployments.printable_output import ArgumentParser
-from nirflow.console.tables import print_json
 
 PARTS: Final[dict[str, Callable[[nights.Bench], list[Figure]]]] = {
     "night": nights.measure_night,
@@ -62,7 +59,7 @@ def main() -> int:
     parser.add_argument(
         "--folder",
         type=Path,
-        default=_folder(),
+        default=nights.default_folder(),
         help="folder of simulated nights, which are kept, and of stores",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -90,15 +87,7 @@ def main() -> int:
     except nights.BenchmarkError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    if options.json:
-        print_json(as_json(figures, before))
-    else:
-        print_figures(figures, before)
-    return int(any(figure.good is False for figure in figures))
-
-
-def _folder() -> Path:
-    return Path(tempfile.gettempdir()) / f"nirflow-benchmarks-{os.getuid()}"
+    return show_figures(figures, before, json=options.json)
 
 
 if __name__ == "__main__":

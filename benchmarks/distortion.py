@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures import Figure, as_json, machine, print_figures
+from benchmarks.figures import Figure, machine, show_figures
 from deployments.printable_output import ArgumentParser
 from imaging.frames.facts import FrameFacts
 from imaging.header import Header
@@ -35,7 +35,6 @@ from imaging.registration.geometry import Affine, make_grid
 from imaging.registration.star_matching import robust_fit
 from imaging.simulator.measure_stars import measure_star
 from imaging.stack.stack import StackInput, make_stack
-from nirflow.console.tables import print_json
 
 Positions = NDArray[np.float64]
 
@@ -273,11 +272,7 @@ def main() -> int:
         edges.append(found)
         sys.stderr.write("".join(f"{note}\n" for note in notes))
     figures = figures_of(edges)
-    if options.json:
-        print_json(as_json(figures, before))
-    else:
-        print_figures(figures, before)
-    return int(any(figure.good is False for figure in figures))
+    return show_figures(figures, before, json=options.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nirflow.console.tables import Column, print_table
+from nirflow.console.tables import Column, print_json, print_table
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ def machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
+
+
+def show_figures(figures: Sequence[Figure], of: dict[str, Any], *, json: bool) -> int:
+    """Print all figures, as a table or as JSON; return 1 if one is beyond its limit."""
+    if json:
+        print_json(as_json(figures, of))
+    else:
+        print_figures(figures, of)
+    return int(any(figure.good is False for figure in figures))
 
 
 def print_figures(figures: Sequence[Figure], of: dict[str, Any]) -> None:

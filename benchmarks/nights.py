@@ -107,6 +107,11 @@ class Bench:
         return watched, json.loads(watched.output)
 
 
+def default_folder() -> Path:
+    """Return the folder in which simulated nights are kept."""
+    return Path(tempfile.gettempdir()) / f"nirflow-benchmarks-{os.getuid()}"
+
+
 def environment(data: Path) -> dict[str, str]:
     """Return the environment of a command on the data folder ``data``: without the user's own settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NIRFLOW_", "PREFECT_"))}

@@ -31,15 +31,27 @@ _NIRFLOW = Path(sys.executable).with_name("nirflow")
 
 
 class Observatory:
-    """One data folder with all services, and its response times."""
+    """One data folder with all services, and its response times.
 
-    def __init__(self, folder: Path, size: int) -> None:
+    Parameters
+    ----------
+    folder
+        Its folder, which exists.
+    size
+        Rows and columns of a frame.
+    quiet
+        Time without a frame after which a sequence is reduced, s.
+    more
+        Further settings, as TOML.
+    """
+
+    def __init__(self, folder: Path, size: int, *, quiet: float = QUIET, more: str = "") -> None:
         self.folder = folder
         self.raw = folder / "raw"
         self.raw.mkdir()
         (folder / "nirflow.toml").write_text(
             f'data_dir = "{folder}/data"\n[server]\nport = 0\n[watch]\nfolders = ["{self.raw}"]\n'
-            f"quiet = {QUIET}\ncheck = {{shape = [{size}, {size}]}}\n"
+            f"quiet = {quiet:g}\ncheck = {{shape = [{size}, {size}]}}\n{more}"
         )
 
     def nirflow(self, *arguments: str) -> str:

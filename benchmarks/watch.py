@@ -144,13 +144,22 @@ def family(root: int) -> list[int]:
 
 def proportional(pid: int) -> int:
     """Return the PSS of one process, bytes; 0 if it has ended."""
+    return _rollup(pid).get("Pss", 0)
+
+
+def proportional_unshared(pid: int) -> int:
+    """Return the PSS of one process without shared memory, which a database fills once, bytes; 0 if it has ended."""
+    found = _rollup(pid)
+    return found.get("Pss", 0) - found.get("Pss_Shmem", 0)
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """Return the sums of proc(5), ``smaps_rollup``, bytes; empty if the process has ended."""
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        pass
-    return 0
+        return {}
+    return {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, *_ in map(str.split, lines)}
 
 
 def open_files(pid: int) -> int:

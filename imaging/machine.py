@@ -61,6 +61,8 @@ _OF_A_PATH: Final = frozenset({errno.ENOTDIR, errno.EISDIR})
 _FEW_FILES: Final = 1000
 #: Text of numpy's error for an array that was written in part.
 _PART_WRITTEN: Final = "requested and"
+#: Code of PostgreSQL's error for a full disk (appendix A of its manual: disk_full).
+_DATABASE_FULL: Final = "53100"
 #: Texts of errors that Python raises if the system cannot start another thread, or knows no home folder.
 _NO_THREAD: Final = "can't start new thread"
 _NO_HOME: Final = "Could not determine home directory"
@@ -68,6 +70,26 @@ _NO_HOME: Final = "Could not determine home directory"
 
 class MachineError(NirflowError):
     """A failure of the machine or of its limits, not of the data."""
+
+
+class FullDiskError(MachineError):
+    """A disk without room, or a quota that is used up: it passes when something is removed.
+
+    Parameters
+    ----------
+    message, remedy
+        As for every error.
+    folder
+        The file or folder that was written; None if unknown.
+    needed
+        Bytes for which there was no room; None if unknown.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str, folder: Path | None = None, needed: int | None = None
+    ) -> None:
+        self.folder, self.needed = folder, needed
+        super().__init__(message, remedy=remedy)
 
 
 def machine_error(error: BaseException) -> NirflowError | None:
@@ -106,6 +128,21 @@ def described(error: BaseException) -> str:
     return str(known) if known is not None else f"{type(error).__name__}: {error}"
 
 
+def full_disk(error: BaseException | None) -> FullDiskError | None:
+    """Return the full disk that is behind an error, also behind one of the database; None if none is."""
+    while error is not None:
+        if isinstance(error, FullDiskError):
+            return error
+        if isinstance(error, OSError) and isinstance(known := _described(error), FullDiskError):
+            return known
+        if isinstance(error, BaseExceptionGroup):
+            return next(filter(None, map(full_disk, error.exceptions)), None)
+        if getattr(error, "sqlstate", None) == _DATABASE_FULL:
+            return FullDiskError("The disk of the database has no room.", remedy=_REMEDIES[errno.ENOSPC])
+        error = error.__cause__
+    return None
+
+
 @contextmanager
 def writing_to(path: Path, needed: int | None = None) -> Iterator[None]:
     """Raise an `OSError` of the block as an error with the path, the space there and a remedy.
@@ -131,7 +168,12 @@ def writing_to(path: Path, needed: int | None = None) -> Iterator[None]:
 def unwritable(path: Path, error: OSError, needed: int | None = None) -> MachineError:
     """Return the error for a file or folder that could not be written."""
     remedy = _REMEDIES.get(error.errno or 0, _FILE)
-    return MachineError(f"{path} could not be written: {reason(path, error, needed)}.", remedy=remedy)
+    why = reason(path, error, needed)
+    if error.errno in _FULL:
+        return FullDiskError(
+            f"{path} could not be written: {why}.", folder=path, needed=needed, remedy=remedy
+        )
+    return MachineError(f"{path} could not be written: {why}.", remedy=remedy)
 
 
 def reason(path: Path, error: OSError, needed: int | None = None) -> str:
@@ -160,14 +202,15 @@ def _described(error: OSError) -> MachineError | None:
     """Return an error of the system as the machine's; None if it may be a defect."""
     given = error.filename2 or error.filename
     place = None if given is None or isinstance(given, int) else Path(os.fsdecode(given))
+    why = (error.strerror or str(error) or "timed out").rstrip(".")
     if error.errno == errno.ENOENT and not (place and place.is_absolute()) and not _has_working_folder():
         return MachineError("The working folder no longer exists.", remedy="Change to another folder: cd")
     if place is None and error.errno is None and _PART_WRITTEN in str(error):  # numpy, on a full disk
-        return MachineError(
+        return FullDiskError(
             f"A file could not be written completely: {error}.", remedy=_REMEDIES[errno.ENOSPC]
         )
-    if place is not None and error.errno in _FULL:
-        return unwritable(place, error)
+    if error.errno in _FULL:
+        return unwritable(place, error) if place else FullDiskError(f"{why}.", remedy=_REMEDIES[error.errno])
     if _is_of_network(error):
         remedy = _NETWORK
     elif place is not None and error.errno in _OF_A_PATH:
@@ -177,7 +220,6 @@ def _described(error: OSError) -> MachineError | None:
     else:
         return None
     named = f"{place}: " if place else "A connection failed: " if remedy == _NETWORK else ""
-    why = (error.strerror or str(error) or "timed out").rstrip(".")
     return MachineError(f"{named}{why}.", remedy=remedy)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, SkipValidation
 
 from imaging.errors import GroupError
-from imaging.machine import machine_error
+from imaging.machine import full_disk, machine_error
 from imaging.sky.choice import FEW_REMEDY, NO_SKY_REMEDY, few_skies
 from imaging.sky.levels import (
     LEVEL_REMEDY,
@@ -155,4 +155,5 @@ def left_out_by(name: str, error: BaseException) -> LeftOut:
     if known is None:
         return LeftOut(name=name, reason=f"{type(error).__name__}: {error}")
     reason = known.message.removeprefix(f"{name}: ").removesuffix(".")
-    return LeftOut(name=name, reason=reason, remedy=known.remedy)
+    full = full_disk(error) is not None
+    return LeftOut(name=name, reason=reason, remedy=known.remedy, full_disk=full)

@@ -16,6 +16,7 @@ from deployments.deployed.common import (
     start_waiting_science,
     store_of,
 )
+from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.requests import SequenceRequest
 from deployments.settings.all_settings import Settings
 from flows.run.report import NightReport
@@ -24,6 +25,7 @@ from tasks.support.step_runner import step_runner
 
 
 @flow(name="arrival", flow_run_name=name_of_run("arrival"), task_runner=step_runner())
+@again_with_space
 def arrival(request: SequenceRequest) -> State[NightReport]:
     """Reduce one sequence of science frames, with the raw darks and flats near it.
 

@@ -21,6 +21,7 @@ from deployments.deployed.common import (
     start_waiting_science,
     store_of,
 )
+from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.requests import CalibrationsRequest, NightlyRequest, Nights
 from deployments.prefect_api.run_names import last_night, nights_text
 from deployments.settings.all_settings import Settings
@@ -41,6 +42,7 @@ def nights_of(request: Nights) -> list[date]:
 
 
 @flow(name="nightly", flow_run_name=name_of_run("nightly"), task_runner=step_runner())
+@again_with_space
 def nightly(request: NightlyRequest = NightlyRequest()) -> State[NightReport]:
     """Reduce all frames of the last night, or of given nights, with the calibrations near them.
 
@@ -123,6 +125,7 @@ def _reduce(
 
 
 @flow(name="calibrations", flow_run_name=name_of_run("calibrations"), task_runner=step_runner())
+@again_with_space
 def calibrations(request: CalibrationsRequest = CalibrationsRequest()) -> State[NightReport]:
     """Make the darks, bad pixel masks and flats of the last night, or of given nights, from frames in the store.
 

@@ -24,6 +24,7 @@ from deployments.deployed.common import (
     working,
     write_pages,
 )
+from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
 from deployments.status.store_facts import middle_of
@@ -35,6 +36,7 @@ from tasks.support.step_runner import step_runner
 
 
 @flow(name="reprocess", flow_run_name=name_of_run("reprocess"), task_runner=step_runner())
+@again_with_space
 def reprocess(request: ReprocessRequest) -> State[NightReport]:
     """Make again products made with something bad, or with calibrations that the current rules would not choose.
 

@@ -85,6 +85,11 @@ class WorkerSettings(_Section):
         ge=0,
         description="bytes of intermediate planes kept after a run, and of unpacked frames",
     )
+    space_pause: float = Field(
+        default=300.0,
+        gt=0,
+        description="time after which a run that met a full disk looks whether it has room, s",
+    )
 
 
 #: Variables that only docker-compose.yml reads, but that a shell may also have from its .env.

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.prefect_api.space_wait import SpaceWait
 from deployments.prefect_api.urgency import urgency
 from deployments.settings.all_settings import Settings
 from imaging.frames.sequences import Sequence as Exposures
@@ -90,6 +91,7 @@ class KnownRun(BaseModel):
     )
     id: str = ""
     key: str = Field(default="", description="its idempotency key")
+    space: SpaceWait | None = Field(default=None, description="the disk space that it waits for")
 
 
 @dataclass(frozen=True)

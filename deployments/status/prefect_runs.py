@@ -9,9 +9,11 @@ from datetime import date, datetime, tzinfo
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
+from deployments.access.policy_bodies import AWAITING_RETRY
 from deployments.prefect_api.names import POOL, SEQUENCE
 from deployments.prefect_api.rest import Rest
 from deployments.prefect_api.run_names import last_night
+from deployments.prefect_api.space_wait import SpaceWait
 from deployments.settings.all_settings import Settings
 from deployments.status.due import KnownRun
 
@@ -127,6 +129,7 @@ def _run(run: dict[str, Any], deployment: str, zone: tzinfo) -> KnownRun:
         request=str(asked.get("sequence") or asked.get("first") or "").removeprefix(SEQUENCE),
         nights=_nights(asked, run, zone) if deployment in ("nightly", "calibrations") else None,
         key=run.get("idempotency_key") or "",
+        space=SpaceWait.of(run.get("labels") or {}) if run["state_name"] == AWAITING_RETRY else None,
     )
 
 

@@ -83,6 +83,8 @@ def _runs(runs: Sequence[KnownRun] | None) -> Iterator[Line]:
 def _run(run: KnownRun) -> str:
     state = "" if run.state in ("Running", "Scheduled", "Late") else f" ({run.state})"
     since = f", since {_moment(run.since)}" if run.since is not None else ""
+    if run.space is not None:
+        return f"{run.name} {run.space.text()}, since {_moment(run.space.since)}, after attempt {run.space.attempts}"
     return f"{run.name}{state}{since}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from flows.run.report import Space
 from imaging.figures import Figure
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import STACK, Target, target_of
@@ -193,6 +194,8 @@ class Group:
         Notes for the user about the grouping.
     state, why, remedy, waits_for
         Its outcome.
+    space
+        The room that the run lacked which failed because of a full disk.
     attempted
         Start of the run that failed or lacked a calibration.
     product
@@ -214,6 +217,7 @@ class Group:
     why: str = ""
     remedy: str = ""
     waits_for: str = ""
+    space: Space | None = None
     attempted: datetime | None = None
     product: NightProduct | None = None
     chosen: tuple[Chosen, ...] = ()

@@ -166,7 +166,11 @@ def _with_product(group: Group, product: NightProduct) -> Group:
 def _with_failure(group: Group, failure: Failure) -> Group:
     waits_for = failure.waits_for or ""
     return replace(
-        group, state="waiting" if waits_for else "failed", why=failure.message, waits_for=waits_for
+        group,
+        state="waiting" if waits_for else "failed",
+        why=failure.message,
+        waits_for=waits_for,
+        space=failure.space,
     )
 
 

@@ -16,6 +16,13 @@ from tasks.support.references import LeftOut, Note, ProductRef, Reference
 MOST_LEFT_OUT: Final = 0.1
 
 
+class Space(Reference):
+    """The room that a disk lacked, or a quota."""
+
+    folder: Path | None = Field(default=None, description="a folder or file on that disk, if known")
+    needed: int = Field(ge=0, description="bytes that have to be free for a further attempt")
+
+
 class Failure(Reference):
     """A product that could not be made; the rest of the night continued."""
 
@@ -25,6 +32,7 @@ class Failure(Reference):
     waits_for: str | None = Field(
         default=None, description="kind of calibration that is missing and may come later"
     )
+    space: Space | None = Field(default=None, description="the room that was missing on a full disk")
 
 
 class Replaced(Reference):
@@ -58,6 +66,9 @@ class NightReport(Reference):
     )
     warnings: tuple[str, ...] = Field(
         default=(), description="what may go wrong on this machine: little room"
+    )
+    space: Space | None = Field(
+        default=None, description="the room that a product or a frame lacked, if a disk was full"
     )
     out: Path
     log_file: Path | None = None

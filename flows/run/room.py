@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ from flows.recipes.all_recipes import RECIPES
 from flows.recipes.kind_recipe import KindRecipe
 from flows.recipes.night_plan import NightPlan
 from flows.recipes.science import AT_A_TIME
-from imaging.errors import NirflowError
 from imaging.io.planes import scratch_size
-from imaging.machine import free_bytes, size_text
+from imaging.machine import FullDiskError, free_bytes, size_text
 from imaging.own_steps.uses import POINTS
 from tasks.support.references import RawFrame
 from tasks.support.workspace import Workspace
@@ -57,11 +56,10 @@ def require_room(plan: NightPlan, workspace: Workspace) -> Room:
 
     Raises
     ------
-    NirflowError
+    FullDiskError
         If a disk has no room for a single product that has to be made.
     """
-    points = sum(bool(workspace.parameters.steps.at(point)) for point in POINTS)
-    groups, products, largest = _sizes(plan, _SCRATCH + points * _OWN_STEP)
+    groups, products, largest = _sizes(plan, _scratch_bytes(workspace))
     free = free_bytes(workspace.data_dir)
     most = workspace.scratch_limit if free is None else min(workspace.scratch_limit, free - products - _REST)
     scarce = len(groups) > 1 and sum(groups) > most
@@ -82,8 +80,10 @@ def require_room(plan: NightPlan, workspace: Workspace) -> Room:
         if folder == workspace.data_dir and free < need:
             free += scratch_size(workspace.scratch)  # it is used again, or removed if it is not
         if free < largest and free < (new := _largest_new(plan, workspace.store())):
-            raise NirflowError(
+            raise FullDiskError(
                 f"The disk of {folder} has no room for a product: {size_text(new)} needed, {size_text(free)} free.",
+                folder=folder,
+                needed=space_for(plan, workspace),
                 remedy=f"Free space there, or name a folder on another disk ({option}).",
             )
         if free < need:
@@ -92,6 +92,28 @@ def require_room(plan: NightPlan, workspace: Workspace) -> Room:
                 f"space there, or name a folder on another disk ({option})"
             )
     return Room(tuple(warnings), scarce)
+
+
+def space_for(plan: NightPlan, workspace: Workspace) -> int:
+    """Return the bytes that the products of a plan need that the store lacks, and at least those of the largest one.
+
+    A product takes its size twice, in the store and in the folder of its night; to it come the planes between steps of
+    the groups that are reduced at a time.
+    """
+    _, _, largest = _sizes(plan, 0)
+    planes, products = [0], 0
+    for recipe, one in _new(plan, workspace.store()):
+        products += _size(recipe, one)
+        if recipe.kind.is_stack:
+            size = len(recipe.frames(one)) * _pixels(recipe.main(one).frames)
+            planes.append(_scratch_bytes(workspace) * size)
+    return 2 * max(products, largest) + sum(sorted(planes)[-AT_A_TIME:]) + _REST
+
+
+def _scratch_bytes(workspace: Workspace) -> int:
+    """Return the bytes of the planes between steps for a pixel of a science frame."""
+    points = sum(bool(workspace.parameters.steps.at(point)) for point in POINTS)
+    return _SCRATCH + points * _OWN_STEP
 
 
 def _sizes(plan: NightPlan, scratch_bytes: int) -> tuple[list[int], int, int]:
@@ -110,14 +132,17 @@ def _sizes(plan: NightPlan, scratch_bytes: int) -> tuple[list[int], int, int]:
 
 def _largest_new(plan: NightPlan, store: Store) -> int:
     """Return the bytes of the largest product for which the store has none of its kind from the same frames."""
-    largest = 0
+    return max((_size(recipe, one) for recipe, one in _new(plan, store)), default=0)
+
+
+def _new(plan: NightPlan, store: Store) -> Iterator[tuple[KindRecipe[Any], Any]]:
+    """Yield the sets for which the store has no product of their kind from the same frames."""
     for kind, recipe in RECIPES.items():
         for one in plan.of(kind):
             sha256 = recipe.main(one).frames[0].sha256
             frame = store.frames.with_sha256s([sha256]).get(sha256)
             if frame is None or all(product.kind != kind for product in store.affected(frame)):
-                largest = max(largest, _size(recipe, one))
-    return largest
+                yield recipe, one
 
 
 def _size(recipe: KindRecipe[Any], one: Any) -> int:

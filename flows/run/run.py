@@ -26,15 +26,15 @@ from flows.run.progress import progress_shown
 from flows.run.redo import Redo, redo_of, replace_old
 from flows.run.remake import submit_remakes
 from flows.run.remake_plan import plan_remakes
-from flows.run.report import Failure, Kept, NightReport, Replaced
-from flows.run.room import require_room
+from flows.run.report import Failure, Kept, NightReport, Replaced, Space
+from flows.run.room import require_room, space_for
 from flows.run.submit import submit_night
 from flows.run.temporary_files import limit_temporary_files
 from imaging.errors import MissingCalibrationError, NirflowError
 from imaging.frames.find_files import find_files
 from imaging.io.descriptors import raise_limit
 from imaging.kinds import STACK, in_a_sentence
-from imaging.machine import described
+from imaging.machine import described, full_disk
 from tasks.support.allocator import give_back_planes
 from tasks.support.artifacts import key_of, markdown_table, plain, publish_markdown
 from tasks.support.best_effort import best_effort
@@ -173,6 +173,8 @@ def timing() -> Iterator[dict[str, float]]:
 def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> NightReport:
     """Wait for all tasks, supersede the products that were made again, and report all outcomes."""
     products, failures = outcomes_of(night.submitted)
+    space = _lacked(products, failures, night)
+    failures = [one if one.space is None else one.model_copy(update={"space": space}) for one in failures]
     replaced, kept = _replace(night)
     return NightReport(
         products=tuple(products),
@@ -189,6 +191,7 @@ def report_of(night: Night, began: datetime, seconds: dict[str, float]) -> Night
         ),
         kept=(*night.kept, *kept),
         warnings=night.warnings,
+        space=space,
         out=night.workspace.out,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),
@@ -211,8 +214,12 @@ def outcomes_of(submitted: Sequence[Submitted]) -> tuple[list[ProductRef], list[
                 products.append(result)
         elif not task.minor and state.name != "NotReady":
             message = _message(state).removeprefix(f"{task.label}: ")
-            waits_for = _waits_for(state)
-            failures.append(Failure(step=task.step, label=task.label, message=message, waits_for=waits_for))
+            failures.append(
+                Failure(
+                    step=task.step, label=task.label, message=message, waits_for=_waits_for(state),
+                    space=_space(state),
+                )
+            )  # fmt: skip
     return products, failures
 
 
@@ -264,6 +271,23 @@ def _message(state: State[Any]) -> str:
 def _waits_for(state: State[Any]) -> str | None:
     error = state.result(raise_on_failure=False)
     return error.kind if isinstance(error, MissingCalibrationError) else None
+
+
+def _space(state: State[Any]) -> Space | None:
+    """Return the room that a failed task lacked on a full disk."""
+    error = state.result(raise_on_failure=False)
+    full = full_disk(error) if isinstance(error, BaseException) else None
+    return None if full is None else Space(folder=full.folder, needed=full.needed or 0)
+
+
+def _lacked(products: Sequence[ProductRef], failures: Sequence[Failure], night: Night) -> Space | None:
+    """Return the room that is needed for what a full disk prevented; None if it prevented nothing."""
+    full = [one.space for one in failures if one.space is not None]
+    if not full and not any(lost.full_disk for ref in products for lost in ref.left_out):
+        return None
+    folder = next((one.folder for one in full if one.folder is not None), night.workspace.data_dir)
+    needed = max(space_for(night.plan, night.workspace), *(one.needed for one in full), 0)
+    return Space(folder=folder, needed=needed)
 
 
 def _record(night: Night, report: NightReport, sequence: str | None, absent: Collection[str]) -> None:

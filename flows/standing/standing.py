@@ -5,14 +5,17 @@ Pure functions of the night's content (`flows.page.collect.collect_night`) and o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final, Literal
 
 from flows.page.model import Group, NightFrame, NightPage, NightProduct
+from flows.run.report import Space
 from imaging.kinds import Target
 from imaging.listed import counted, listed
+from imaging.machine import free_bytes, size_text
 from tasks.support.references import LeftOut
 
 #: Where a group stands. ``due``: nothing stands in the way of its reduction.
@@ -33,11 +36,14 @@ class Habits:
         Time without a new frame after which a sequence is reduced, s.
     waiting_days
         Time for which science waits for missing calibrations, days.
+    free
+        Returns the free bytes on the disk of a folder; None if they are unknown.
     """
 
     up: bool
     quiet: float
     waiting_days: float
+    free: Callable[[Path], int | None] = free_bytes
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ def _standing(group: Group, frames: dict[str, NightFrame], habits: Habits, now: 
 def _stuck(group: Group, habits: Habits) -> Standing:
     """Return where a group stands whose last run did not make its product."""
     tried = group.attempted
+    if group.space is not None:
+        return _without_space(group, group.space, habits)
     if group.state == "failed":
         remedy = (
             group.remedy
@@ -162,6 +170,22 @@ def _stuck(group: Group, habits: Habits) -> Standing:
         group, "waiting", f"it waits for a {kind}: {group.why.rstrip('.')}",
         f"See what there is and why it does not serve: {choice}. Raw frames for it {where} make one.",
         tried, f"As soon as the store has one, a run starts{until}." if habits.up else "Nothing: nirflow is not up.",
+    )  # fmt: skip
+
+
+def _without_space(group: Group, space: Space, habits: Habits) -> Standing:
+    """Return where a group stands whose last run met a full disk."""
+    free = habits.free(space.folder) if space.folder is not None else None
+    where = f" ({space.folder})" if space.folder is not None else ""
+    found = "unknown space" if free is None else size_text(free)
+    following = (
+        "A run of the service starts again when there is room; any other you start again."
+        if habits.up
+        else "Nothing: nirflow is not up."
+    )
+    return _named(
+        group, "waiting", f"it waits for disk space: {found} free, {size_text(space.needed)} needed{where}",
+        "Free space there: nirflow clean removes what can be made again.", group.attempted, following,
     )  # fmt: skip
 
 

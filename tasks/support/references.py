@@ -49,6 +49,7 @@ class LeftOut(Reference):
     remedy: str = ""
     expected: bool = Field(default=False, description="not a problem: an acquisition frame, a duplicate")
     noun: str = Field(default="file", description="what the name is the name of, in the singular")
+    full_disk: bool = Field(default=False, description="only because a disk was full: it may be used later")
 
 
 def gathered_left_out(left_out: Iterable[LeftOut]) -> tuple[LeftOut, ...]:

@@ -47,9 +47,13 @@ def test_failed_frames_are_left_out_and_used_the_next_time(
     assert set(poor.product("image").inputs) == set(reduced.product("image").inputs) - set(BROKEN)
     assert len(poor.product("image").inputs) == 2
     assert poor.kinds() == ["bpm", "dark", "flat", "image"]
+    # A full disk passes: a run of the service is started again when there is room for the stack.
+    assert poor.report.space is not None
+    assert poor.report.space.needed > 2 * 10 * night.parameters.size**2
 
     complete = lab.reduce(night.folder.parent)
     assert complete.report.failures == ()
+    assert complete.report.space is None
     assert not complete.product("image").reused
     assert set(complete.product("image").inputs) == set(reduced.product("image").inputs)
     assert complete.built == Counter(image=1, align=1, detect=5, masks=1, sky=1, detrend=len(BROKEN))

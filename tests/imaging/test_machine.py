@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import socket
 import ssl
 import subprocess
@@ -12,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from imaging.errors import FrameError
+from imaging.errors import FrameError, StoreError
 from imaging.machine import (
     MachineError,
     described,
     free_bytes,
+    full_disk,
     machine_error,
     remedy_of,
     unwritable,
@@ -26,6 +28,43 @@ from imaging.machine import (
 
 def failure(number: int, path: str | None = None) -> OSError:
     return OSError(number, os.strerror(number), *([path] if path else []))
+
+
+def caused(error: Exception, by: BaseException) -> Exception:
+    error.__cause__ = by
+    return error
+
+
+class DiskFull(Exception):
+    """As psycopg raises it."""
+
+    sqlstate = "53100"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        failure(errno.ENOSPC, "/proc/x"),
+        failure(errno.EDQUOT, "/proc/x"),
+        failure(errno.ENOSPC),
+        OSError("65536 requested and 8400 written"),
+        unwritable(Path("/proc/x"), failure(errno.ENOSPC)),
+        caused(StoreError("The file cannot be written."), failure(errno.ENOSPC)),
+        caused(RuntimeError("a query"), DiskFull()),
+        ExceptionGroup("several", [ValueError(), failure(errno.EDQUOT)]),
+    ],
+)
+def test_a_full_disk_is_found_behind_an_error(error: Exception) -> None:
+    found = full_disk(error)
+    assert found is not None
+    assert full_disk(pickle.loads(pickle.dumps(found))) is not None
+
+
+@pytest.mark.parametrize(
+    "error", [None, failure(errno.EFBIG, "/a"), failure(errno.EROFS, "/a"), ValueError()]
+)
+def test_other_errors_are_no_full_disk(error: Exception | None) -> None:
+    assert full_disk(error) is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,9 +15,11 @@ from calib_store.model.records import FrameRecord, Run
 from calib_store.store import Store
 from deployments.notices.outbox import post
 from deployments.prefect_api.rest import Rest, RestError
+from deployments.prefect_api.space_wait import SpaceWait
 from deployments.settings.all_settings import NotifySettings, Settings
 from deployments.status.arriving import SILENCE, ArrivingFile, WatcherRecord, write_record
-from deployments.status.overview import overview
+from deployments.status.overview import Overview, overview
+from deployments.status.prefect_runs import current_runs
 from deployments.status.supervisor_state import PartState, ServiceState
 from deployments.status.wording import lines, restarts
 from imaging.frames.facts import FrameFacts
@@ -144,3 +147,26 @@ def test_a_part_that_restarts_often_is_reported() -> None:
     assert [line.text for line in restarts(state)] == [
         "the worker was restarted 3 times within the last hour; it ended with code 1; see w.log"
     ]
+
+
+def test_a_run_that_waits_for_disk_space_is_shown_with_what_is_free(tmp_path: Path) -> None:
+    wait = SpaceWait(folder=tmp_path, needed=10**15, attempts=2, since=datetime(2026, 1, 20, 4, tzinfo=UTC))
+    run = {"name": "science Y A", "state_name": "AwaitingRetry", "start_time": None, "labels": wait.labels}
+
+    class Waiting(FakeRest):
+        def post(self, path: str, body: Any) -> Any:
+            due = "expected_start_time" in body.get("flow_runs", {})
+            return ([run] if due else []) if path == "/flow_runs/filter" else super().post(path, body)
+
+    (state,) = current_runs(Waiting(""))
+    assert state.space == wait
+    found = Overview(at=datetime.now(UTC), runs=(state,))
+    (text,) = [line.text for line in lines(found, "") if line.topic == "Queued"]
+    assert re.fullmatch(
+        r"science Y A waits for disk space: .* free, 1000000\.0 GB needed \(.*\), since 2026-01-20 04:00 UT, "
+        "after attempt 2",
+        text,
+    )
+    run["state_name"] = "Running"  # it had to wait once
+    (state,) = current_runs(Waiting(""))
+    assert state.space is None

@@ -14,7 +14,7 @@ from calib_store.store import Store
 from flows.recipes.night_plan import NightPlan
 from flows.run import room
 from flows.run.plan import plan_night
-from flows.run.room import Room, require_room
+from flows.run.room import Room, require_room, space_for
 from imaging.errors import NirflowError
 from imaging.frames.facts import FrameFacts
 from imaging.machine import size_text
@@ -129,6 +129,22 @@ def test_products_that_may_be_in_the_store_need_no_room(
                 require_room(plan, workspace)
     (warning,) = require_room(plan, workspace).warnings
     assert "may become full" in warning
+
+
+def test_the_space_for_a_further_attempt_is_that_of_what_is_missing(
+    plan: NightPlan,
+    workspace: Workspace,
+    store: Store,
+    record: Callable[..., FrameRecord],
+    add: Callable[..., Product],
+) -> None:
+    rest = 64 * 10**6
+    assert space_for(plan, workspace) == (2 * (10 + 16) + 6 * 18) * PIXELS + rest
+    dark = plan.of("dark")[0].frames[0]
+    store.frames.ingest([record(dark.name, sha256=dark.sha256)])
+    add("dark", inputs=[InputRef("dark", dark.sha256)])
+    assert space_for(plan, workspace) == (2 * 16 + 6 * 18) * PIXELS + rest
+    assert space_for(NightPlan(), workspace) == rest
 
 
 def test_a_part_of_a_detector_needs_less(plan: NightPlan, workspace: Workspace, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from flows.page.model import Group, NightFrame, NightPage, NightProduct
+from flows.run.report import Space
 from flows.standing.standing import Habits, Standing, standings, unused
 from tasks.support.references import LeftOut
 
@@ -115,6 +118,19 @@ def test_a_failure_is_told_with_what_to_do() -> None:
     found = stands((frame(1, 7000),), **outcome)
     assert (found.stage, found.why, found.remedy) == ("failed", "no stars", "Choose others.")
     assert stands((frame(1, 7000), frame(2, 10)), **outcome).stage == "quiet"
+
+
+def test_a_group_that_met_a_full_disk_waits_for_space() -> None:
+    outcome: dict[str, Any] = {
+        "state": "failed", "why": "full.", "attempted": NOW, "space": Space(folder=Path("/d"), needed=3 * 10**9),
+    }  # fmt: skip
+    up = replace(UP, free=lambda _: 2 * 10**8)
+    found = stands((frame(1, 7000),), up, **outcome)
+    assert (found.stage, found.since) == ("waiting", NOW)
+    assert found.why == "it waits for disk space: 200.0 MB free, 3.0 GB needed (/d)"
+    assert "starts again when there is room" in found.next
+    assert "nirflow clean" in found.remedy
+    assert stands((frame(1, 7000),), replace(up, up=False), **outcome).next == "Nothing: nirflow is not up."
 
 
 def test_unused_frames_come_with_a_remedy() -> None:

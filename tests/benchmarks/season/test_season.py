@@ -1,0 +1,39 @@
+"""A season of nights with disturbances: its plan, and the growth of memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.season.checks import growth
+from benchmarks.season.plan import VICTIMS, plan_season
+from benchmarks.season.season import Course
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_season_has_every_disturbance_and_is_repeatable(seed: int) -> None:
+    nights = plan_season(seed, 30)
+    assert nights == plan_season(seed, 30)
+    assert [one.number for one in nights] == list(range(30))
+    assert {kill.victim for one in nights for kill in one.kills} == set(VICTIMS)
+    assert any(one.late for one in nights)
+    assert {one.rejected for one in nights} == {None, "frame", "master"}
+    assert any(one.clock for one in nights)
+    assert any(one.full for one in nights)
+    # A late night waits, as no other night has darks of its exposure time.
+    late = [one.exposure for one in nights if one.late]
+    assert None not in late
+    assert len(set(late)) == len(late)
+    assert not any(one.full for one in plan_season(seed, 30, full=False))
+
+
+def test_a_process_that_grows_is_noticed_and_one_that_was_replaced_is_not() -> None:
+    nights = range(12)
+    memory = [
+        {"server": (1, 200_000_000 + 2_000_000 * n), "watcher": (2 if n < 6 else 3, 90_000_000)}
+        for n in nights
+    ]
+    found = {figure.name: figure for figure in growth(Course(memory=memory))}
+    assert found["growth of the server"].value == pytest.approx(2.0)
+    assert found["growth of the server"].good is False
+    assert found["growth of the watcher"].value == pytest.approx(0.0)
+    assert found["growth of the watcher"].good
