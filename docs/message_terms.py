@@ -276,6 +276,7 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("imaging/own_steps/applying.py", "use"): "function with its arguments",
     ("imaging/own_steps/loading.py", "first"): "problem",
     ("imaging/own_steps/loading.py", "known"): "names of the arguments",
+    ("deployments/deployed/disk_space.py", "pause"): "seconds",
     ("imaging/own_steps/loading.py", "limit"): "seconds",
     ("imaging/own_steps/loading.py", "model"): "type",
     ("imaging/instruments/reading.py", "what"): "type or missing facts",
