@@ -18,9 +18,6 @@ LONG_TEST_PROCESSES ?= 2
 # Reading every other file would take each process half a minute.
 LONG_TESTS ?= $(sort $(shell grep -rlE 'mark\.long\b' tests --include='test_*.py'))
 
-# Some run services in namespaces of the kernel, for which this account has to be root.
-LONG_MARKS := $(if $(filter 0,$(shell id -u)),long,long and not root)
-
 # The tests of a file share what is expensive to make. tests/conftest.py puts the longest files first.
 DISTRIBUTED := --dist loadfile --no-loadscope-reorder
 
@@ -29,7 +26,7 @@ NO_EFFECT ?=
 # Otherwise each process that the tests start compiles nirflow's modules again, a sixth of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test test-long coverage lint pages audit bench clean
+.PHONY: venv demo test test-long test-containers coverage lint pages audit bench clean
 
 venv: $(INSTALLED)
 
@@ -51,8 +48,11 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not long" -n $(TEST_PROCESSES) $(DISTRIBUTED) $(PYTEST_ARGS)
 
 test-long: $(INSTALLED)
-	@if [ "$(LONG_MARKS)" != long ]; then echo "Left out, as they need root: the tests of containers and of several hosts"; fi
-	@$(BIN)/python -m pytest -m "$(LONG_MARKS)" -n $(LONG_TEST_PROCESSES) $(DISTRIBUTED) $(PYTEST_ARGS) $(LONG_TESTS)
+	@$(BIN)/python -m pytest -m "long and not root" -n $(LONG_TEST_PROCESSES) $(DISTRIBUTED) $(PYTEST_ARGS) $(LONG_TESTS)
+
+# Builds the image in a chroot and runs services in namespaces: for root, with the packages debootstrap, iproute2, tini.
+test-containers: $(INSTALLED)
+	@$(BIN)/python -m pytest -m root $(PYTEST_ARGS) tests/e2e/test_image.py tests/e2e/test_several_hosts.py
 
 # Tracing makes the tests slower, so it is not a part of `make test`.
 coverage: PYTEST_ARGS += --cov --cov-report=term:skip-covered

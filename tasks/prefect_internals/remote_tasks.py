@@ -1,8 +1,8 @@
 """Tasks of a flow run packed for another process, and run there.
 
-Prefect's own mark for an input that may have failed, ``allow_failure``, is lost in pickling; here a `Place`
-keeps it. Prefect is imported only with the first task, so that a process can first set what takes effect at
-its import.
+Prefect's own marks are lost in pickling: that of an input that may have failed (``allow_failure``) is kept by a
+`Place`, and that of one that Prefect does not look into (``opaque``) is removed before. Prefect is imported only with
+the first task, so that a process can first set what takes effect at its import.
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ def packed_task(
     """
     from prefect import allow_failure
     from prefect.context import serialize_context
+    from prefect.utilities.annotations import opaque
     from prefect.utilities.collections import visit_collection
 
     earlier: list[Any] = []
 
     def placed(one: Any) -> Any:
+        if isinstance(one, opaque):
+            one = one.unwrap()
         may_fail = isinstance(one, allow_failure)
         there = remote(one.unwrap() if may_fail else one)
         if there is None:

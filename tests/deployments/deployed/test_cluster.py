@@ -14,7 +14,8 @@ import cloudpickle  # type: ignore[import-untyped]
 import distributed
 import pytest
 from prefect import allow_failure
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, State
+from prefect.utilities.annotations import opaque
 
 from deployments.deployed import cluster
 from deployments.deployed.dask_runner import ClusterError, StepFuture
@@ -25,7 +26,7 @@ from deployments.supervisor.command import worker_command
 from imaging.errors import MissingCalibrationError, NirflowError
 from tasks.dark import build_dark
 from tasks.prefect_internals.process_worker import RerunWorker
-from tasks.prefect_internals.remote_tasks import Place, run_packed_task
+from tasks.prefect_internals.remote_tasks import Place, packed_task, run_packed_task
 
 HERE = WorkerFacts("first", "1", mark=True, database=True, objects="s3://observatory/x")
 
@@ -168,6 +169,24 @@ def test_earlier_outcomes_are_inserted_as_arguments(monkeypatch: pytest.MonkeyPa
     assert facts["parameters"]["b"] is second
     assert facts["wait_for"] == [first]
     assert facts["return_type"] == "state"
+
+
+def test_arguments_that_prefect_does_not_look_into_are_packed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import prefect.context
+    import prefect.task_engine
+
+    monkeypatch.setattr(prefect.context, "serialize_context", lambda: {"flow_run_context": {}})
+    facts: dict[str, Any] = {}
+    given = {"a": opaque([1]), "b": opaque(Completed(data=1)), "c": (opaque(2), 3)}
+    packed, earlier = packed_task(
+        build_dark, uuid4(), given, None, None, flow=build_dark,  # type: ignore[arg-type]
+        remote=lambda one: one if isinstance(one, State) else None,
+    )  # fmt: skip
+    monkeypatch.setattr(prefect.task_engine, "run_task_sync", lambda **given: facts.update(given))
+    run_packed_task(packed, *earlier)
+    assert facts["parameters"] == {"a": [1], "b": earlier[0], "c": (2, 3)}
 
 
 def test_a_step_is_pickled_by_name() -> None:

@@ -19,7 +19,7 @@ from deployments.prefect_api.space_wait import SpaceWait
 from deployments.settings.all_settings import NotifySettings, Settings
 from deployments.status.arriving import SILENCE, ArrivingFile, WatcherRecord, write_record
 from deployments.status.overview import Overview, overview
-from deployments.status.prefect_runs import current_runs
+from deployments.status.prefect_runs import server_facts
 from deployments.status.supervisor_state import PartState, ServiceState
 from deployments.status.wording import lines, restarts
 from imaging.frames.facts import FrameFacts
@@ -151,14 +151,15 @@ def test_a_part_that_restarts_often_is_reported() -> None:
 
 def test_a_run_that_waits_for_disk_space_is_shown_with_what_is_free(tmp_path: Path) -> None:
     wait = SpaceWait(folder=tmp_path, needed=10**15, attempts=2, since=datetime(2026, 1, 20, 4, tzinfo=UTC))
-    run = {"name": "science Y A", "state_name": "AwaitingRetry", "start_time": None, "labels": wait.labels}
+    run = {"name": "science Y A", "state_name": "AwaitingRetry", "state_type": "SCHEDULED", "start_time": None,
+           "labels": wait.labels}  # fmt: skip
 
     class Waiting(FakeRest):
         def post(self, path: str, body: Any) -> Any:
             due = "expected_start_time" in body.get("flow_runs", {})
             return ([run] if due else []) if path == "/flow_runs/filter" else super().post(path, body)
 
-    (state,) = current_runs(Waiting(""))
+    (state,) = server_facts(Waiting(""), Settings()).runs
     assert state.space == wait
     found = Overview(at=datetime.now(UTC), runs=(state,))
     (text,) = [line.text for line in lines(found, "") if line.topic == "Queued"]
@@ -167,6 +168,6 @@ def test_a_run_that_waits_for_disk_space_is_shown_with_what_is_free(tmp_path: Pa
         "after attempt 2",
         text,
     )
-    run["state_name"] = "Running"  # it had to wait once
-    (state,) = current_runs(Waiting(""))
+    run |= {"state_name": "Running", "state_type": "RUNNING"}  # it had to wait once
+    (state,) = server_facts(Waiting(""), Settings()).runs
     assert state.space is None

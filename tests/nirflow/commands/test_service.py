@@ -289,7 +289,12 @@ def test_status_shows_each_part_and_what_runs_and_waits(
     nirflow: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state(data)
-    run = {"name": "night 2013-11-21", "state_name": "Running", "start_time": "2013-11-21T12:00:00Z"}
+    run = {
+        "name": "night 2013-11-21",
+        "state_name": "Running",
+        "state_type": "RUNNING",
+        "start_time": "2013-11-21T12:00:00Z",
+    }
     running(monkeypatch, run)
     result = nirflow("status")
     assert result.exit_code == 0
@@ -314,7 +319,13 @@ def test_status_shows_each_part_and_what_runs_and_waits(
         "running",
         "2013-11-21T12:00:00Z",
     )
-    running(monkeypatch, {"name": "mild-wolf", "state_name": "Scheduled", "start_time": None})
+    scheduled = {
+        "name": "mild-wolf",
+        "state_name": "Scheduled",
+        "state_type": "SCHEDULED",
+        "start_time": None,
+    }
+    running(monkeypatch, scheduled)
     assert "Queued: mild-wolf" in nirflow("status").stdout.splitlines()
     running(monkeypatch)
     assert "Runs: none is in progress or waits for its turn" in nirflow("status").stdout.splitlines()

@@ -26,7 +26,7 @@ def client(prefect_server: ServerAddress) -> Iterator[SyncPrefectClient]:
 
 def send(client: SyncPrefectClient, name: str) -> None:
     sender = EventSender(str(client.api_url), get_current_settings().api.auth_string)
-    sender.deliver([Event(name=name, resource="test.resource")])
+    sender.emit([Event(name=name, resource="test.resource")])
 
 
 def automation(client: SyncPrefectClient, name: str, *actions: object, enabled: bool = True) -> uuid.UUID:
