@@ -271,7 +271,9 @@ def test_a_night_continues_whichever_process_is_killed(service: Service, second:
     for number, (name, act) in enumerate(victims.items()):
         # Different parameters each time, so that there is work to do.
         high = 4.01 + 0.01 * number
-        run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": high}})
+        run = service.ask(
+            "nightly", "nightly", first="2013-11-21", advanced={"parameters": {"dark": {"high": high}}}
+        )
         service.running(run)
         act()
         ended = service.ended(run)
@@ -291,7 +293,9 @@ def test_a_night_continues_whichever_process_is_killed(service: Service, second:
 def test_a_run_stopped_with_the_service_continues_at_the_next_start_without_an_alarm(
     service: Service,
 ) -> None:
-    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.21}})
+    run = service.ask(
+        "nightly", "nightly", first="2013-11-21", advanced={"parameters": {"dark": {"high": 4.21}}}
+    )
     service.running(run)
     service.nirflow("down")
     service.up()
@@ -304,7 +308,9 @@ def test_a_run_stopped_with_the_service_continues_at_the_next_start_without_an_a
 
 
 def test_worker_and_run_killed_together_are_found_by_their_silence(service: Service) -> None:
-    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.31}})
+    run = service.ask(
+        "nightly", "nightly", first="2013-11-21", advanced={"parameters": {"dark": {"high": 4.31}}}
+    )
     service.running(run)
     (process,) = service.flow_processes()
     os.kill(process, signal.SIGSTOP)  # or it may end while the worker is killed
@@ -315,13 +321,17 @@ def test_worker_and_run_killed_together_are_found_by_their_silence(service: Serv
 
 
 def test_a_cancelled_run_stops_soon_and_leaves_nothing_incomplete(service: Service) -> None:
-    run = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
+    run = service.ask(
+        "nightly", "nightly", first="2013-11-21", advanced={"parameters": {"dark": {"high": 4.41}}}
+    )
     service.running(run)
     service.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
     ended = service.ended(run)
     assert ended["state_type"] == "CANCELLED"
     assert json.loads(service.nirflow("cal", "verify", "--json"))["findings"] == []
-    again = service.ask("nightly", "nightly", first="2013-11-21", parameters={"dark": {"high": 4.41}})
+    again = service.ask(
+        "nightly", "nightly", first="2013-11-21", advanced={"parameters": {"dark": {"high": 4.41}}}
+    )
     assert service.ended(again)["state_type"] == "COMPLETED"
 
 

@@ -33,7 +33,12 @@ def reduced_once(observatory: Observatory) -> Observatory:
 
 def test_a_part_of_the_night_with_other_parameters(reduced_once: Observatory) -> None:
     request = NightlyRequest.model_validate(
-        {"first": NIGHT, "only": ["dark"], "bands": ["Y"], "parameters": {"dark": {"high": 4.7}}}
+        {
+            "first": NIGHT,
+            "only": ["dark"],
+            "bands": ["Y"],
+            "advanced": {"parameters": {"dark": {"high": 4.7}}},
+        }
     )
     report: NightReport = reduced_once.run(nightly, request)
     (dark,) = report.products
