@@ -90,9 +90,12 @@ class Service:
         found: dict[str, Any] = next(part for part in reported["parts"] if part["name"] == name)
         return found
 
-    def flow_processes(self) -> list[int]:
-        """Return the processes of flow runs under this service's worker."""
-        return [pid for pid in children(self.pid("worker")) if "prefect.engine" in command(pid)]
+    def flow_processes(self, worker: int) -> list[int]:
+        """Return the processes of flow runs under this service's worker.
+
+        Its process id is asked for before a run begins: on a busy machine the answer may take longer than the run.
+        """
+        return [pid for pid in children(worker) if "prefect.engine" in command(pid)]
 
     # --- the Prefect server
 
