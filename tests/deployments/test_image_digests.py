@@ -36,7 +36,7 @@ def test_a_line_for_each_image(docker: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "logged"),
     [
         ("echo no route to host >&2; exit 1", "no route to host"),
         ("echo v1", "v1"),
@@ -45,7 +45,7 @@ def test_a_line_for_each_image(docker: Path, capsys: pytest.CaptureFixture[str])
 )
 def test_an_unknown_digest_is_an_error(
     answer: str,
-    told: str,
+    logged: str,
     docker: Path,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -53,7 +53,7 @@ def test_an_unknown_digest_is_an_error(
     docker.write_text(f"#!/bin/sh\n{answer}\n")
     assert image_digests.main() == 1
     assert capsys.readouterr().out == ""
-    assert told in caplog.text
+    assert logged in caplog.text
     assert "registry" in caplog.text
 
 

@@ -84,15 +84,15 @@ def test_everything_that_can_be_asked_is_there(
     assert found.unknown == ()
     assert found.free is not None
     assert found.free > 0
-    told = [
+    shown = [
         f"{line.topic}: {line.text}" for line in lines(found.model_copy(update={"free": 7 * 10**9}), "/data")
     ]
-    assert told[:2] == [
+    assert shown[:2] == [
         "Running: science Y A, since 2026-01-20 00:00 UT", "Queued: night, since 2026-01-20 00:00 UT"
     ]  # fmt: skip
-    assert told[2].startswith("Quiet time: science Y ")
-    assert told[2].endswith(" s unless another frame arrives")
-    assert told[3:] == [
+    assert shown[2].startswith("Quiet time: science Y ")
+    assert shown[2].endswith(" s unless another frame arrives")
+    assert shown[3:] == [
         "Arriving: new frames are not recorded at present: The disk is full.",
         "Arriving: 1 file (S2.fits), 12.0 MB until now",
         f"Incomplete: S2.fits: it ends early, unchanged since {now:%Y-%m-%d %H:%M} UT",

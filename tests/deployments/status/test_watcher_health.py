@@ -12,7 +12,7 @@ from deployments.status.arriving import SILENCE, WatcherRecord, write_record
 
 
 @pytest.mark.parametrize(
-    ("age", "trouble", "told"),
+    ("age", "trouble", "logged"),
     [
         (None, "", "no record"),
         (SILENCE, "", "is old"),
@@ -23,7 +23,7 @@ from deployments.status.arriving import SILENCE, WatcherRecord, write_record
 def test_a_watcher_is_healthy_while_its_record_is_recent(
     age: timedelta | None,
     trouble: str,
-    told: str,
+    logged: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -32,5 +32,5 @@ def test_a_watcher_is_healthy_while_its_record_is_recent(
     monkeypatch.setenv("NIRFLOW_DATA_DIR", str(tmp_path))
     if age is not None:
         write_record(tmp_path, WatcherRecord(written=datetime.now(UTC) - age, trouble=trouble))
-    assert watcher_health.main() == (1 if told else 0)
-    assert told in caplog.text
+    assert watcher_health.main() == (1 if logged else 0)
+    assert logged in caplog.text

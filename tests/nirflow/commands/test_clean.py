@@ -27,9 +27,9 @@ def test_cleaning_frees_what_no_run_uses(nirflow: Run, own_store: None, tmp_path
     dry = json.loads(nirflow("clean", "--dry-run", "--json").stdout)
     assert (dry["removed"], dry["bytes"]) == (False, 8192)
     assert old.exists()
-    told = nirflow("clean")
-    assert told.exit_code == 0
-    assert "Freed 8192 bytes; " in told.stdout
+    freed = nirflow("clean")
+    assert freed.exit_code == 0
+    assert "Freed 8192 bytes; " in freed.stdout
     assert [path.exists() for path in (old, used, raw)] == [False, True, False]
     again = json.loads(nirflow("clean", "--json").stdout)
     assert {one["what"]: one["number"] for one in again["files"]} == {
