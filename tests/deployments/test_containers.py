@@ -1,9 +1,8 @@
-"""The contents of the containers, run without them: the script of the databases, and each service's command."""
+"""The commands of the containers, run without them: each service as a process of this machine."""
 
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 import socket
@@ -16,15 +15,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from compose_file import ROOT, Machine, setup_commands
+from databases_script import ACCOUNTS, run_script
 from real_server import RealServer
+from services_as_processes import Machine
 from waiting import PATIENCE, wait_until
 
-#: Account of each secret with a URL.
-ACCOUNTS = {
-    "owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "reader_url": "nirflow_pages",
-    "prefect_url": "prefect",
-}  # fmt: skip
+from benchmarks.containers.compose_file import setup_commands
+from benchmarks.containers.workload import ROOT
 
 
 @pytest.fixture
@@ -51,23 +48,6 @@ def machine(real_server: RealServer) -> Iterator[Machine]:
                     connection.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
                 for role in ACCOUNTS.values():
                     connection.execute(f"DROP ROLE IF EXISTS {role}")
-
-
-def run_script(server: RealServer, secrets: Path, folder: Path, check: bool = True) -> str:
-    """Run the script of the databases as the image of PostgreSQL does, and return the output of psql."""
-    from calib_store.server import postgres
-
-    script = folder / "databases.sql"
-    text = (ROOT / "deployments" / "databases.sql").read_text()
-    script.write_text(text.replace("/run/secrets", str(secrets)))
-    where = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGPASSWORD": server.passwords["admin"]}
-    done = subprocess.run(
-        [str(postgres.program("psql")), "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc",
-         "--username=admin", "--dbname=postgres", "-f", str(script)],
-        env=os.environ | where, capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert (done.returncode == 0) is check, done.stderr
-    return done.stdout + done.stderr
 
 
 def wait_with(machine: Machine, condition: Callable[[], object]) -> None:

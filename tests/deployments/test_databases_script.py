@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from databases_script import ACCOUNTS, run_script
 from real_server import RealServer
-from waiting import PATIENCE
-
-from benchmarks.containers.workload import ROOT
-
-#: Account of each secret with a URL.
-ACCOUNTS = {
-    "owner_url": "nirflow_owner", "pipeline_url": "nirflow_worker", "reader_url": "nirflow_pages",
-    "prefect_url": "prefect",
-}  # fmt: skip
-
-
-def failing_script(server: RealServer, secrets: Path, folder: Path) -> str:
-    """Run the script of the databases as the image of PostgreSQL does, and return what psql prints as it fails."""
-    from calib_store.server import postgres
-
-    script = folder / "databases.sql"
-    text = (ROOT / "deployments" / "databases.sql").read_text()
-    script.write_text(text.replace("/run/secrets", str(secrets)))
-    where = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGPASSWORD": server.passwords["admin"]}
-    done = subprocess.run(
-        [str(postgres.program("psql")), "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc",
-         "--username=admin", "--dbname=postgres", "-f", str(script)],
-        env=os.environ | where, capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode, done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("file", ACCOUNTS)
@@ -44,7 +17,7 @@ def test_a_password_that_is_missing_or_needs_escapes_ends_the_script_before_anyt
         for name, account in ACCOUNTS.items():
             url = wrong if name == file else "postgresql://{}:longenough12@postgres/x"
             (tmp_path / name).write_text(url.format(account))
-        output = failing_script(real_server, tmp_path, tmp_path)
+        output = run_script(real_server, tmp_path, tmp_path, check=False)
         assert file in output
         assert "longenough12" not in output
     with real_server.connect() as connection:

@@ -1,105 +1,21 @@
-"""docker-compose.yml and the Dockerfile as their programs understand them, and services run without containers."""
+"""Services of docker-compose.yml run without containers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
 from waiting import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
-_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?]))?|\$\$")
-
-
-def interpolate(text: str, variables: Mapping[str, str]) -> str:
-    """Substitute values for ``${NAME}``, ``${NAME:-default}`` (which may hold others) and
-    ``${NAME:?why}``.
-    """
-    out, at = "", 0
-    while found := _VARIABLE.search(text, at):
-        out += text[at : found.start()]
-        if found[0] == "$$":
-            out, at = out + "$", found.end()
-            continue
-        depth, end = 1, found.end()
-        while depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        rest = interpolate(text[found.end() : end - 1], variables)
-        value = variables.get(found[1], "")
-        if not value and found[2] == "?":
-            raise KeyError(f"{found[1]}: {rest}")
-        out, at = out + (value or rest), end
-    return out + text[at:]
-
-
-def variables_in(text: str) -> set[str]:
-    """Return the names of the variables that a file refers to."""
-    return {found[1] for found in _VARIABLE.finditer(text) if found[1]}
-
-
-def compose(variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return the compose file with its variables substituted; a variable without a value is passed on if it
-    is set.
-    """
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: walk(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [walk(value) for value in node]
-        return interpolate(node, variables) if isinstance(node, str) else node
-
-    document: dict[str, Any] = walk(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
-    for service in document["services"].values():
-        passed = {name: variables.get(name) if value is None else str(value)
-                  for name, value in service["environment"].items()}  # fmt: skip
-        service["environment"] = {name: value for name, value in passed.items() if value is not None}
-    return document
-
-
-def secrets_of(service: Mapping[str, Any]) -> dict[str, str]:
-    """Return the secrets of a service: the name of each by its name in the container."""
-    given = [one if isinstance(one, dict) else {"source": one} for one in service.get("secrets", [])]
-    return {one.get("target", one["source"]): one["source"] for one in given}
-
-
-def instructions() -> list[tuple[str, str]]:
-    """Return the Dockerfile's instructions with their arguments."""
-    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
-    return [
-        (instruction, rest.strip())
-        for instruction, _, rest in (line.partition(" ") for line in joined)
-        if instruction
-    ]
-
-
-def image_environment() -> dict[str, str]:
-    """Return the environment that the image sets in every container."""
-    pairs = [
-        pair for instruction, rest in instructions() if instruction == "ENV" for pair in shlex.split(rest)
-    ]
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
-def setup_commands() -> str:
-    """Return the commands in the comment at the top of the compose file, up to the one that starts
-    everything.
-    """
-    head = (ROOT / "docker-compose.yml").read_text().partition("\nname:")[0]
-    lines = [line[4:] for line in head.splitlines() if line.startswith("#   ")]
-    return "\n".join(line for line in lines if not line.startswith("docker"))
+from benchmarks.containers.compose_file import compose, secrets_of
+from benchmarks.containers.dockerfile import image_environment
 
 
 @dataclass
@@ -226,7 +142,6 @@ class Machine:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
