@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -45,13 +44,12 @@ def measure_resampling(*, runs: int, size: int) -> list[Figure]:
         run_bands(work, size, rows_per_band=_ROWS, threads=threads)
 
     best = dict.fromkeys(transforms, float("inf"))
-    work = {name: partial(resample, transform) for name, transform in transforms.items()}
-    for one in work.values():
-        one()  # compiles the kernels
+    for transform in transforms.values():
+        resample(transform)  # compiles the kernels
     for _ in range(5 * runs):
-        for name, one in work.items():
+        for name, transform in transforms.items():
             began = time.perf_counter()
-            one()
+            resample(transform)
             best[name] = min(best[name], time.perf_counter() - began)
     shifted = best.pop("shift")
     figures = [Figure("resampling", "shift", shifted * 1000, "ms", note=f"{threads} threads")]

@@ -64,8 +64,8 @@ class _StepTask(Task[P, R]):
 def _whole(argument: Any) -> Any:
     """Return an argument as one that Prefect does not look into: models of ours, lists of them, and futures of them.
 
-    Prefect looks for futures in every field of every argument, four times for each run: for a frame this takes longer
-    than all else that it does.
+    Prefect looks for futures in every field of every argument, more than once for each run: for a frame this takes
+    longer than all else that it does.
     """
     if isinstance(argument, (list, tuple)):
         inner = all(_is_model(one) for one in argument)
