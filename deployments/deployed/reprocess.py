@@ -6,7 +6,7 @@ from collections import defaultdict
 from uuid import UUID
 
 from prefect import flow
-from prefect.states import State
+from prefect.states import Completed, State
 
 from calib_store.model.records import Frame
 from calib_store.store import Store
@@ -14,7 +14,6 @@ from calib_store.tables import decisions
 from calib_store.tables.rulebook import rules_of
 from deployments.arrivals.selection import frames_of_sequence
 from deployments.deployed.common import (
-    NothingToDoError,
     ended,
     name_of_run,
     options_of,
@@ -28,7 +27,7 @@ from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
 from deployments.status.store_facts import middle_of
-from flows.run.redo import redo_of
+from flows.run.redo import NothingAffectedError, redo_of
 from flows.run.report import NightReport
 from flows.run.run import reduce_with
 from imaging.frames.sequences import Sequence, night_in
@@ -45,15 +44,23 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
     request
         A rejected product or raw frame, or a previous version of the rules.
 
+    Returns
+    -------
+    NightReport
+        What was made. None if no product that counts is affected.
+
     Raises
     ------
     NirflowError
-        If nothing is affected, or the store never had such rules.
+        If the product or frame does not exist or is still valid, or the store never had such rules.
     """
     settings = Settings()
     store = store_of(settings)
     if request.affected_by is not None:
-        frames = redo_of(store, request.affected_by).frames.values()
+        try:
+            frames = redo_of(store, request.affected_by).frames.values()
+        except NothingAffectedError as error:
+            return Completed(message=str(error))  # the watcher, or another run, was faster
         nights = sorted({frame.facts.night for frame in frames if frame.facts is not None})
         options = options_of(settings, affected_by=request.affected_by)
         out, options = place_of(settings, nights, options)
@@ -65,9 +72,9 @@ def reprocess(request: ReprocessRequest) -> State[NightReport]:
     assert version is not None
     names = list(sequences_with_other_choices(store, version))
     if not names:
-        raise NothingToDoError(
-            f"The current rules choose the same calibrations as {version} for all frames.",
-            remedy="To see the rules of a choice: nirflow cal explain FRAME.",
+        return Completed(
+            message=f"The current rules choose the same calibrations as {version} for all frames. "
+            "To see the rules of a choice: nirflow cal explain FRAME."
         )
 
     def choose() -> list[Frame]:

@@ -21,6 +21,10 @@ from tasks.support.references import LeftOut, Note, ProductRef, Survey
 logger = logging.getLogger(__name__)
 
 
+class NothingAffectedError(NirflowError):
+    """No product that counts was made with something bad: there was none, or they have been made again."""
+
+
 @dataclass(frozen=True)
 class Redo:
     """Products to make again.
@@ -79,9 +83,10 @@ def redo_of(store: Store, name: str) -> Redo:
 
     Raises
     ------
+    NothingAffectedError
+        If no product that counts was made with it.
     NirflowError
-        If it does not exist, nothing was made with it, or it is still valid: then everything would be made
-        the same again.
+        If it does not exist, or is still valid: then everything would be made the same again.
     """
     cause = product_or_frame(store, name)
     bad = not (cause.counts if isinstance(cause, Product) else is_usable(cause))
@@ -92,7 +97,7 @@ def redo_of(store: Store, name: str) -> Redo:
         )
     products = tuple(p for p in store.affected(cause) if p.counts)
     if not products:
-        raise NirflowError(
+        raise NothingAffectedError(
             f"No valid product was made with {cause.name}.",
             remedy=f"To list all products made with it: nirflow cal affected {name}",
         )

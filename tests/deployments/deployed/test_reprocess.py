@@ -14,7 +14,6 @@ from calib_store.curation.certify import reject
 from calib_store.model.records import Decision, FrameRecord, Product
 from calib_store.store import Store
 from calib_store.tables.database import StoreError
-from deployments.deployed.common import NothingToDoError
 from deployments.deployed.reprocess import reprocess, sequences_with_other_choices
 from deployments.deployed.requests import ReprocessRequest
 from deployments.settings.all_settings import Settings
@@ -126,7 +125,9 @@ def run(
     monkeypatch.setenv("NIRFLOW_DATABASE_URL", database_url)
     assert Settings().data_dir == tmp_path / "data"
     with prompt_heartbeats(reprocess) as ready:
-        yield lambda **request: ready(ReprocessRequest(**request))
+        yield lambda return_state=False, **request: ready(
+            ReprocessRequest(**request), return_state=return_state
+        )
     close_stores()
 
 
@@ -136,13 +137,15 @@ def test_without_affected_products_there_is_nothing_to_do(
     with pytest.raises(StoreError, match="never had the rules '7'"):
         run(rules_version="7")
     version = store.rules().version
-    with pytest.raises(
-        NothingToDoError, match=re.escape(f"choose the same calibrations as {version} for")
-    ) as caught:
-        run(rules_version=version)
-    assert "nirflow cal explain" in caught.value.remedy
+    state = run(rules_version=version, return_state=True)
+    assert state.is_completed()
+    assert f"choose the same calibrations as {version} for" in state.message
     good = add()
     with pytest.raises(NirflowError, match="neither rejected nor superseded"):
         run(affected_by=good.name)
     with pytest.raises(NirflowError, match="nothing-like-it"):
         run(affected_by="nothing-like-it")
+    reject(store, good, author="Ana", reason="a test")
+    state = run(affected_by=good.name, return_state=True)
+    assert state.is_completed()
+    assert f"No valid product was made with {good.name}" in state.message
