@@ -1,7 +1,8 @@
 """Standard output and error that never raise: a closed pipe or a full disk is noted, and the program continues.
 
 What a command did is done, whoever reads its report. So a failed write must not become an error in the middle of it:
-the rest of the output is dropped, and the command's exit code shows the loss.
+what cannot be written is dropped, and the command's exit code shows the loss. A closed pipe takes nothing any more; a
+full disk may have room again, and a service that writes its log there for months says then that a part is missing.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ import sys
 from typing import Final
 
 _OUT, _ERR = 1, 2
+#: Errors of a disk that is full, or of a quota that is used up.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_GAP: Final = b"\n(Output is missing here: the disk was full.)\n"
 
 
 class Stream(io.RawIOBase):
-    """The raw layer of a standard stream, which drops its output from the first failed write on.
+    """The raw layer of a standard stream, which drops what it cannot write.
 
     Attributes
     ----------
     failure
-        The error of that write; None so far.
+        The error of the first write that failed; None so far.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.failure: OSError | None = None
+        self._closed_by_reader = self._gap = False
 
     def writable(self) -> bool:
         """Return True."""
@@ -43,17 +48,29 @@ class Stream(io.RawIOBase):
 
     def write(self, data: object, /) -> int:
         """Write all bytes, or drop them; return their number."""
-        left = memoryview(data).cast("B")  # type: ignore[arg-type]  # any buffer
-        size = len(left)
-        while left and self.failure is None:
+        new = memoryview(data).cast("B")  # type: ignore[arg-type]  # any buffer
+        if self._closed_by_reader:
+            return len(new)
+        try:
+            if self._gap:
+                self._write_all(memoryview(_GAP))
+                self._gap = False
+            self._write_all(new)
+        except OSError as error:
+            self.failure = self.failure or error
+            if error.errno in _FULL:
+                self._gap = True
+            else:
+                self._closed_by_reader = True
+                _replace_by_null(self._descriptor)
+        return len(new)
+
+    def _write_all(self, left: memoryview) -> None:
+        while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:  # its other end has made it non-blocking
                 select.select([], [self._descriptor], [])
-            except OSError as error:
-                self.failure = error
-                _replace_by_null(self._descriptor)
-        return size
 
 
 _guarded: Final[dict[int, Stream]] = {}

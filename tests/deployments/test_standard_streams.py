@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from deployments import standard_streams
+from deployments.standard_streams import Stream
 
 _PROGRAM = """
 import os, sys
@@ -75,3 +79,33 @@ def test_the_encoding_of_the_interpreter_remains(tmp_path: Path) -> None:
         "open(sys.argv[1], 'w').write('ok')"
     )
     assert outcome(tmp_path, "> /dev/null", program) == "ok"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_log_continues_when_the_disk_has_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    room, write = [100], os.write
+
+    def write_some(descriptor: int, data: memoryview) -> int:
+        if not room[0]:
+            raise OSError(number, os.strerror(number))
+        written = write(descriptor, data[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(standard_streams.os, "write", write_some)
+    with (tmp_path / "log").open("wb") as file:
+        stream = Stream(file.fileno())
+        stream.write(b"one\n")
+        room[0] = 3
+        assert stream.write(b"two\n") == 4
+        stream.write(b"three\n")
+        room[0] = 1000
+        stream.write(b"four\n")
+        stream.write(b"five\n")
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "one", "two", "(Output is missing here: the disk was full.)", "four", "five"
+    ]  # fmt: skip
+    assert stream.failure is not None
+    assert stream.failure.errno == number
