@@ -72,7 +72,7 @@ def main() -> int:
     parser = ArgumentParser(prog="python -m benchmarks.season", description=__doc__)
     parser.add_argument("--nights", type=int, default=30, help="nights of the season")
     parser.add_argument("--size", type=int, default=512, help="rows and columns of a frame")
-    parser.add_argument("--sample", action="store_true", help="three nights of 256 px")
+    parser.add_argument("--sample", action="store_true", help="two nights of 256 px")
     parser.add_argument(
         "--seed", type=int, help="seed of everything random; default: a new one, which is printed"
     )

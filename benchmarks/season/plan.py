@@ -86,11 +86,10 @@ class SeasonNight:
     clock: float = 0.0
 
 
-#: Three nights for a first look: two processes are killed, calibrations come late, a dark is rejected.
+#: Two nights for a first look: calibrations come late and a run is killed; the server is killed and a dark is rejected.
 SAMPLE: Final = (
-    SeasonNight(number=0, kills=(Kill("flow", 10.0),)),
-    SeasonNight(number=1, exposure=_LATE_EXPOSURE, late=True, kills=(Kill("server", 2.0),)),
-    SeasonNight(number=2, rejected="frame"),
+    SeasonNight(number=0, exposure=_LATE_EXPOSURE, late=True, kills=(Kill("flow", 10.0),)),
+    SeasonNight(number=1, kills=(Kill("server", 2.0),), rejected="frame"),
 )
 
 

@@ -1,11 +1,14 @@
-"""A season of nights with disturbances: its plan, and the growth of memory."""
+"""A season of nights with disturbances: its plan, the growth of memory, and a sample of two nights."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks.season.__main__ import season
 from benchmarks.season.checks import growth
-from benchmarks.season.plan import VICTIMS, plan_season
+from benchmarks.season.plan import SAMPLE, VICTIMS, plan_season
 from benchmarks.season.season import Course
 
 
@@ -37,3 +40,16 @@ def test_a_process_that_grows_is_noticed_and_one_that_was_replaced_is_not() -> N
     assert found["growth of the server"].good is False
     assert found["growth of the watcher"].value == pytest.approx(0.0)
     assert found["growth of the watcher"].good
+
+
+@pytest.mark.long
+def test_a_sample_of_a_season(tmp_path: Path) -> None:
+    """Every sequence has one current stack with the pixels of a quiet run, whatever happened meanwhile."""
+    figures = season(SAMPLE, seed=1, size=256, folder=tmp_path)
+    beyond = {figure.name: figure.note for figure in figures if figure.good is False}
+    assert beyond == {}
+    (failed,) = [figure for figure in figures if figure.name == "runs that failed for good"]
+    assert failed.detail["found"] == []
+    done = figures[0].detail["course"]["done"]
+    happened = ("killed flow", "killed server", "late calibrations", "rejected frames")
+    assert [done[what] for what in happened] == [1, 1, 1, 1]
