@@ -21,7 +21,7 @@ from prefect.exceptions import Pause, PrefectException
 from prefect.states import AwaitingRetry, State
 
 from deployments.notices.outbox import keep
-from deployments.prefect_api.space_wait import SpaceWait
+from deployments.prefect_api.space_wait import ATTEMPTS, WAITED_FOR_SPACE, SpaceWait
 from deployments.settings.all_settings import Settings
 from flows.run.report import NightReport, Space
 from imaging.machine import free_bytes, full_disk
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
-#: How often a run is started again after it met a full disk.
-ATTEMPTS: Final = 5
 #: Room below which a disk counts as full, whatever error a run ended with, bytes: a database that cannot write ends
 #: the connection, and the server answers with an error of its own.
 LEAST: Final = 128 * 10**6
@@ -139,6 +137,7 @@ def _wait(wait: SpaceWait, pause: float) -> NoReturn:
         try:
             with get_client(sync_client=True) as client:
                 client.update_flow_run_labels(run, wait.labels)
+                client.update_flow_run(run, tags={*runtime.flow_run.tags, WAITED_FOR_SPACE})
                 client.set_flow_run_state(run, state, force=True)
         except (httpx.HTTPError, PrefectException):
             if time.monotonic() > deadline:

@@ -11,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imaging.machine import free_bytes, size_text
 
+#: Tag of a run that has waited for disk space, for automations, which see no labels. The server reads the tags of a run
+#: at most every 5 minutes.
+WAITED_FOR_SPACE: Final = "waited for disk space"
+#: How often a run is started again after it met a full disk.
+ATTEMPTS: Final = 5
 _PREFIX: Final = "nirflow.space."
 
 

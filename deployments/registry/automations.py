@@ -14,6 +14,7 @@ from prefect.events.schemas.events import ResourceSpecification
 
 from deployments.judging.announcer import CROSSED, LIMIT
 from deployments.prefect_api.names import WAITING
+from deployments.prefect_api.space_wait import ATTEMPTS, WAITED_FOR_SPACE
 from deployments.prefect_server.notify import BLOCK_NAME, Notification
 from deployments.settings.all_settings import Settings
 from tasks.prefect_internals.heartbeats import INTERVAL
@@ -51,6 +52,16 @@ _RUNS: Final = ResourceSpecification.model_validate({"prefect.resource.id": "pre
 #: The first attempt of a run.
 _FIRST: Final = ResourceSpecification.model_validate(
     {"prefect.resource.id": "prefect.flow-run.*", "prefect.run-count": ["0", "1"]}
+)
+#: Further attempts of a run whose first ones met a full disk.
+_LATER: Final = ResourceSpecification.model_validate(
+    {
+        "prefect.resource.id": "prefect.flow-run.*",
+        "prefect.run-count": [str(count) for count in range(2, ATTEMPTS + 2)],
+    }
+)
+_AFTER_FULL_DISK: Final = ResourceSpecification.model_validate(
+    {"prefect.resource.id": f"prefect.tag.{WAITED_FOR_SPACE}", "prefect.resource.role": "tag"}
 )
 _DEPLOYED: Final = ResourceSpecification.model_validate(
     {"prefect.resource.id": "prefect.deployment.*", "prefect.resource.role": "deployment"}
@@ -93,18 +104,24 @@ def automations(settings: Settings, notification: str | None) -> Iterator[Automa
             state=StateType.CANCELLED, name="Cancelled", message="Its process did not report its end."
         ),
     )  # fmt: skip
-    yield _automation(
-        "nirflow: a crashed run is restarted once",
-        "Finished products are taken from the store. After a second crash, a user must decide.",
-        EventTrigger(
-            posture=Posture.Reactive, match=_FIRST, match_related=_DEPLOYED,
-            expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
-            for_each={"prefect.resource.id"}, threshold=1,
-        ),
-        ChangeFlowRunState(
-            state=StateType.SCHEDULED, name="AwaitingRetry", message="Restarted after a crash.", force=True
-        ),
-    )  # fmt: skip
+    for name, description, match, related in (
+        ("a crashed run is restarted once",
+         "Finished products are taken from the store. After a second crash, a user must decide.", _FIRST, _DEPLOYED),
+        ("a run that waited for disk space is restarted after a crash",
+         f"At most until its attempt {ATTEMPTS + 2}: those that met a full disk count too.", _LATER, _AFTER_FULL_DISK),
+    ):  # fmt: skip
+        yield _automation(
+            f"nirflow: {name}",
+            description,
+            EventTrigger(
+                posture=Posture.Reactive, match=match, match_related=related,
+                expect={"prefect.flow-run.Crashed", "prefect.flow-run.Lost"},
+                for_each={"prefect.resource.id"}, threshold=1,
+            ),
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="Restarted after a crash.", force=True
+            ),
+        )  # fmt: skip
     yield _automation(
         "nirflow: a run that never began is lost",
         "The worker that took it has ended. The run is restarted like a crashed one.",

@@ -21,11 +21,11 @@ from pydantic import BaseModel
 from deployments.deployed import disk_space
 from deployments.deployed.arrival import arrival
 from deployments.deployed.common import ended
-from deployments.deployed.disk_space import ATTEMPTS, LEAST, again_with_space
+from deployments.deployed.disk_space import LEAST, again_with_space
 from deployments.deployed.nightly import calibrations, nightly
 from deployments.deployed.reprocess import reprocess
 from deployments.prefect_api import space_wait
-from deployments.prefect_api.space_wait import SpaceWait
+from deployments.prefect_api.space_wait import ATTEMPTS, WAITED_FOR_SPACE, SpaceWait
 from deployments.settings.server_settings import ServerAddress
 from flows.run.report import Failure, NightReport, Space
 
@@ -145,6 +145,7 @@ def test_a_stack_without_frames_that_met_a_full_disk_is_made_again(
     assert ended(lacking).is_completed()
     deployed.outcomes = [lacking, report()]
     assert [deployed.begin(), deployed.begin()] == ["AwaitingRetry", "Completed"]
+    assert WAITED_FOR_SPACE in deployed.run.tags
 
 
 def test_the_attempts_are_limited(deployed: Deployed, free: Callable[[int], None]) -> None:

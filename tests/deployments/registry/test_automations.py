@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,13 +15,24 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
-from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
+from prefect.states import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Completed,
+    Crashed,
+    Failed,
+    Pending,
+    Running,
+    Scheduled,
+)
 from pydantic import SecretStr
 from triggers import wait_until_triggers_hold
 from waiting import wait_until
 
 from calib_store.server import postgres
 from deployments.prefect_api.events import Event, EventSender
+from deployments.prefect_api.space_wait import WAITED_FOR_SPACE
 from deployments.prefect_server.client import connected
 from deployments.prefect_server.server import ensure_server, stop_server
 from deployments.registry import automations
@@ -50,9 +61,9 @@ def new_run(client: SyncPrefectClient) -> Iterator[Callable[..., UUID]]:
     deployment = client.create_deployment(of, name)
     runs: list[UUID] = []
 
-    def make(*, deployed: bool = True) -> UUID:
+    def make(*, deployed: bool = True, tags: Sequence[str] = ()) -> UUID:
         if deployed:
-            run = client.create_flow_run_from_deployment(deployment, state=Scheduled())
+            run = client.create_flow_run_from_deployment(deployment, state=Scheduled(), tags=tags)
         else:
             run = client.create_flow_run(made, state=Scheduled())
         runs.append(run.id)
@@ -81,10 +92,17 @@ def test_a_crashed_run_of_a_deployment_is_restarted_only_once(
     make_automations(client, Settings())
     wait_until_triggers_hold(client)
     by_hand, well, cancelled, run = new_run(deployed=False), new_run(), new_run(), new_run()
+    waited = new_run(tags=[WAITED_FOR_SPACE])
+    for _ in range(2):
+        go(client, waited, Running(), AwaitingRetry())
     go(client, by_hand, Running(), Crashed(message="killed"))
     go(client, well, Running(), Completed())
     go(client, cancelled, Running(), Cancelled())
-    go(client, run, Running(), Crashed(message="killed"))
+    for crashed in (run, waited):
+        go(client, crashed, Running(), Crashed(message="killed"))
+    wait_until(
+        lambda: state_name(client, waited) == "AwaitingRetry"
+    )  # attempts that met a full disk were no crashes
     again = wait_until(lambda: (r := client.read_flow_run(run)).state_name == "AwaitingRetry" and r)
     assert again.state is not None
     assert again.state.is_scheduled()
@@ -212,7 +230,7 @@ def test_notifications_are_sent_for_the_events_of_the_settings(
     block = str(uuid.uuid4()) if block is not None else None
     wanted = list(automations.automations(Settings(notify=NotifySettings(on=on)), block))
     assert {one.name for one in wanted if "notify" in one.name} == expected
-    assert len(wanted) == 4 + len(expected)
+    assert len(wanted) == 5 + len(expected)
     assert len({one.name for one in wanted}) == len(wanted)
     # One of the two notifies of every end of a night's run.
     if "night" in on and expected:
