@@ -93,6 +93,9 @@ def combine_with(selection: StackSelection, out: str | Path, options: Options) -
         products=tuple(products),
         left_out=chosen.left_out,
         failures=tuple(failures),
+        space=max(
+            (one.space for one in failures if one.space is not None), key=lambda one: one.needed, default=None
+        ),
         out=folder,
         started=began,
         seconds=(datetime.now(UTC) - began).total_seconds(),

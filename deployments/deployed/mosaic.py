@@ -7,6 +7,7 @@ from prefect.states import State
 
 from deployments.deployed.cluster import steps_on
 from deployments.deployed.common import ended, name_of_run, options_of, write_pages
+from deployments.deployed.disk_space import again_with_space
 from deployments.deployed.log import info_logged
 from deployments.deployed.requests import MosaicRequest
 from deployments.settings.all_settings import Settings
@@ -17,6 +18,7 @@ from tasks.support.step_runner import step_runner
 
 
 @flow(name="mosaic", flow_run_name=name_of_run("mosaic"), task_runner=step_runner())
+@again_with_space
 def mosaic(request: MosaicRequest) -> State[NightReport]:
     """Combine the stacks of a target or an observation into one image for each band.
 

@@ -32,7 +32,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def test_the_image_has_what_the_dockerfile_installs_and_nothing_that_installs(image: Image) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     command = ["chroot", str(image.root), "/opt/nirflow/bin/nirflow", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": "/tmp"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": "/tmp", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
     assert version in done.stdout, done.stderr
     pins = dict(re.findall(r"(?m)^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text()))
     (packages,) = (image.root / "opt/nirflow/lib").glob("python3*/site-packages")

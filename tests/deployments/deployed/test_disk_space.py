@@ -22,6 +22,7 @@ from deployments.deployed import disk_space
 from deployments.deployed.arrival import arrival
 from deployments.deployed.common import ended
 from deployments.deployed.disk_space import LEAST, again_with_space
+from deployments.deployed.mosaic import mosaic
 from deployments.deployed.nightly import calibrations, nightly
 from deployments.deployed.reprocess import reprocess
 from deployments.prefect_api import space_wait
@@ -182,6 +183,7 @@ def test_without_a_deployment_nothing_waits(
         (nightly, {"first": "2013-11-21"}),
         (calibrations, {"first": "2013-11-21"}),
         (reprocess, {"affected_by": "S1"}),
+        (mosaic, {"target": "WISE J0413"}),
     ],
 )
 def test_the_flows_that_wait_still_check_their_requests(
@@ -189,6 +191,7 @@ def test_the_flows_that_wait_still_check_their_requests(
 ) -> None:
     valid = deployed_flow.validate_parameters({"request": request_})
     assert isinstance(valid["request"], BaseModel)
+    assert again_with_space.__name__ in deployed_flow.fn.__code__.co_qualname  # it is the function that waits
     with pytest.raises(ParameterTypeError):
         deployed_flow.validate_parameters({"request": {"night": "x"}})
 
