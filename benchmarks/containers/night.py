@@ -9,6 +9,7 @@ import os
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -150,12 +151,12 @@ def page_of(services: Deployment, path: str, account: str = "viewer_auth") -> st
 
     def ask(site: str) -> str:
         host = urllib.parse.urlsplit(site).netloc
-        login = http.client.HTTPConnection(host, timeout=30)
-        login.request("POST", "/nirflow/session", headers={"Authorization": f"Basic {password}"})
-        cookie = (login.getresponse().getheader("Set-Cookie") or "").partition(";")[0]
-        page = http.client.HTTPConnection(host, timeout=30)
-        page.request("GET", path, headers={"Cookie": cookie})
-        return page.getresponse().read().decode()
+        with closing(http.client.HTTPConnection(host, timeout=30)) as login:
+            login.request("POST", "/nirflow/session", headers={"Authorization": f"Basic {password}"})
+            cookie = (login.getresponse().getheader("Set-Cookie") or "").partition(";")[0]
+        with closing(http.client.HTTPConnection(host, timeout=30)) as page:
+            page.request("GET", path, headers={"Cookie": cookie})
+            return page.getresponse().read().decode()
 
     return services.outside(ask)
 
@@ -167,8 +168,10 @@ def status_of(services: Deployment, authorization: str | None) -> int:
         headers["Authorization"] = f"Basic {base64.b64encode(authorization.encode()).decode()}"
 
     def ask(site: str) -> int:
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(site).netloc, timeout=30)
-        connection.request("POST", "/api/flow_runs/filter", b"{}", headers)
-        return connection.getresponse().status
+        with closing(
+            http.client.HTTPConnection(urllib.parse.urlsplit(site).netloc, timeout=30)
+        ) as connection:
+            connection.request("POST", "/api/flow_runs/filter", b"{}", headers)
+            return connection.getresponse().status
 
     return services.outside(ask)

@@ -190,9 +190,9 @@ class Rooms:
             if not path:
                 socket.create_connection((address, port), timeout=5).close()
                 return True
-            connection = http.client.HTTPConnection(address, port, timeout=5)
-            connection.request("GET", path)
-            return connection.getresponse().status < 400
+            with contextlib.closing(http.client.HTTPConnection(address, port, timeout=5)) as connection:
+                connection.request("GET", path)
+                return connection.getresponse().status < 400
         except OSError:
             return False
 

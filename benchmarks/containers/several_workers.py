@@ -10,7 +10,7 @@ import http.client
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -179,9 +179,9 @@ def _start_store(services: Deployment) -> None:
 
     def made() -> bool:
         try:
-            connection = http.client.HTTPConnection(address, _PORT, timeout=10)
-            connection.request("PUT", f"/{_BUCKET}")
-            return connection.getresponse().status == 200
+            with closing(http.client.HTTPConnection(address, _PORT, timeout=10)) as connection:
+                connection.request("PUT", f"/{_BUCKET}")
+                return connection.getresponse().status == 200
         except OSError:
             return False
 
@@ -194,9 +194,9 @@ def stored_keys(services: Deployment) -> set[str]:
     address = networks.address(_STORE, "storage")
 
     def listed() -> str:
-        connection = http.client.HTTPConnection(address, _PORT, timeout=30)
-        connection.request("GET", f"/{_BUCKET}?list-type=2")
-        return connection.getresponse().read().decode()
+        with closing(http.client.HTTPConnection(address, _PORT, timeout=30)) as connection:
+            connection.request("GET", f"/{_BUCKET}?list-type=2")
+            return connection.getresponse().read().decode()
 
     text = networks.call(_STORE, listed)
     return {part.partition("</Key>")[0] for part in text.split("<Key>")[1:]}

@@ -28,7 +28,8 @@ export NIRFLOW_WORKER_RUNS=1
 export NIRFLOW_WORKER_THREADS=${SLURM_CPUS_PER_TASK:-1}
 # Scratch of its own on the node's disk; nothing of it is needed after the job.
 export NIRFLOW_DATA_DIR=${TMPDIR:-/tmp}/nirflow-$SLURM_JOB_ID
-mkdir -m 700 "$NIRFLOW_DATA_DIR"
+mkdir -m 700 "$NIRFLOW_DATA_DIR" "$NIRFLOW_DATA_DIR/tmp"
+export TMPDIR=$NIRFLOW_DATA_DIR/tmp
 trap 'rm -rf -- "$NIRFLOW_DATA_DIR"' EXIT
 export PREFECT_HOME=$NIRFLOW_DATA_DIR/prefect
 export NUMBA_CACHE_DIR=$NIRFLOW_DATA_DIR/numba
