@@ -51,7 +51,7 @@ class Report:
             return
         try:
             write_record(self._data_dir, record)
-        except OSError as error:
+        except (OSError, NirflowError) as error:
             log.debug("The record of arriving files could not be written: %s", error)
             return
         self._written = record

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
+import os
 import random
 import subprocess
 import sys
@@ -26,7 +28,9 @@ from calib_store.store import Store
 from calib_store.tables.schema import frame_headers
 from deployments.arrivals import watcher as module
 from deployments.arrivals.watcher import Watcher
+from deployments.status import arriving
 from imaging.io.examine import last_change
+from imaging.machine import unwritable
 
 
 @contextmanager
@@ -102,6 +106,18 @@ def test_it_polls_if_the_settings_require_it(
         (raw / "sub").mkdir()
         put(raw / "sub" / "S2.fits", raw_bytes(2))
         assert wait_until(lambda: len(in_store(store)) == 2)
+
+
+def test_a_full_disk_for_its_own_record_does_not_end_it(
+    watch: Watch, store: Store, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(path: Path, *_: object, **__: object) -> None:
+        raise unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr(arriving, "write_complete", no_room)
+    with running(watch(polling=True, poll=0.05, settle=0.1, rescan=1000.0, real_time=True)):
+        put(raw / "S1.fits", raw_bytes(1))
+        assert wait_until(lambda: len(in_store(store)) == 1)
 
 
 def test_the_kernel_reports_new_files_and_folders(watch: Watch, store: Store, raw: Path) -> None:
