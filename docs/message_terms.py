@@ -260,6 +260,7 @@ ELSEWHERE: Final[dict[tuple[str, str], str]] = {
     ("imaging/reference_catalogue/catalogue_columns.py", "wanted"): "expected unit",
     ("imaging/reference_catalogue/interpret.py", "lat"): "column and value",
     ("imaging/reference_catalogue/interpret.py", "lon"): "column and value",
+    ("imaging/reference_catalogue/interpret.py", "columns"): "each with its column and unit",
     ("imaging/reference_catalogue/interpret.py", "role"): "what it holds",
     ("imaging/reference_catalogue/read_catalogue.py", "SUFFIXES"): "suffixes",
     ("imaging/reference_catalogue/read_catalogue.py", "covered"): "ranges",

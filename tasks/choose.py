@@ -32,6 +32,7 @@ from imaging.products.product_file import ProductFile
 from tasks.sky_group import Outcome
 from tasks.support.artifacts import publish_choice
 from tasks.support.decorator import step_task
+from tasks.support.parameters import as_recorded
 from tasks.support.references import Calibrations, FrameSet, LeftOut, ProductRef
 from tasks.support.step import step
 from tasks.support.workspace import Workspace
@@ -92,7 +93,7 @@ def choose_calibrations(
         If none serves and continuing without was not allowed; lists the candidates and why they do not serve.
     """
     store = workspace.store()
-    parameters = workspace.parameters.model_dump(mode="json")
+    parameters = as_recorded(workspace.parameters, frames.middle.facts)
     mine = [one.uuid for one in built if isinstance(one, ProductRef)]
     taken: dict[CalibrationKind, _Chosen] = {}
     matches: list[Match] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,12 +37,16 @@ _FAINT_SHARE, _PIXELS = 0.4, 12.6
 
 
 class MeasuredZeroPoint(NamedTuple):
-    """A zero point minus the true one, its stated error, the scatter and the number of its stars."""
+    """A zero point minus the true one, its stated error, the scatter and the number of its stars.
+
+    ``catalogue`` is what the errors of the catalogue alone give: the same with the true fluxes of the sources.
+    """
 
     off: float
     error: float
     scatter: float
     number: int
+    catalogue: float
 
     @property
     def pull(self) -> float:
@@ -122,9 +126,13 @@ def photometry_of(stack: SyntheticStack, standards: StandardStars | None, found:
 
 
 def zero_points_of(
-    measured: Photometry, sources: NDArray[np.void], seeing: float, catalogues: Sequence[StandardStars]
+    measured: Photometry,
+    sources: NDArray[np.void],
+    true: NDArray[np.float64],
+    seeing: float,
+    catalogues: Sequence[StandardStars],
 ) -> tuple[MeasuredZeroPoint, ...]:
-    """Return the zero points that catalogues give to a measured stack."""
+    """Return the zero points that catalogues give to a measured stack with these true fluxes of its sources."""
     positions = np.column_stack([sources["x"], sources["y"]]).astype(np.float64)
     given = MeasuredSources(sources, positions, measured.flux, measured.flux_error, seeing)
     common = MAGNITUDES * measured.correction.error / measured.correction.factor
@@ -134,7 +142,12 @@ def zero_points_of(
         stars = result.standards
         assert stars is not None
         error = math.hypot(result.error, common)
-        found.append(MeasuredZeroPoint(result.value - ZERO_POINT, error, stars.scatter, stars.stars))
+        ideal = calibrate(replace(given, flux=true), catalogue, None, SKY_SCALE, PhotometryParameters())
+        found.append(
+            MeasuredZeroPoint(
+                result.value - ZERO_POINT, error, stars.scatter, stars.stars, ideal.value - ZERO_POINT
+            )
+        )
     return tuple(found)
 
 
@@ -162,7 +175,8 @@ def realise(band: str, seed: int, size: int = FIELD, catalogues: int = 1) -> Rea
     measured, sources = photometry_of(stack, None, found), found.catalogue
     places = np.column_stack([stars.x, stars.y])
     distance, nearest = cKDTree(places).query(np.column_stack([sources["x"], sources["y"]]))
-    good = (distance < 2.0) & (sources["flags"] == 0)
+    there = distance < 2.0
+    good = there & (sources["flags"] == 0)
     true = stars.flux[nearest[good]]
     relative = measured.flux_error[good] / true
     off = measured.flux[good] / true - 1.0
@@ -182,7 +196,9 @@ def realise(band: str, seed: int, size: int = FIELD, catalogues: int = 1) -> Rea
         true,
         off / relative,
         relative,
-        zero_points_of(measured, sources, found.seeing, lists),
+        zero_points_of(
+            measured, sources, np.where(there, stars.flux[nearest], measured.flux), found.seeing, lists
+        ),
         5 * (forced - stars.flux)[faint] / measured.limit,
         empty,
     )

@@ -186,6 +186,7 @@ def chart(
     def percent(x: float, y: float) -> tuple[float, float]:
         return round(float(at(x)) * 100 / _SIZE, 2), round(float(up(y)) * 100 / _SIZE, 2)
 
+    highest = min if inverted else max  # a name is above all points of its line
     ticks = [(y, text) for y, text in number_ticks(low, high) if low <= y <= high]
     times = [(x, text) for x, text in x_ticks(left, right) if left <= x <= right]
     parts = [f'<svg viewBox="0 0 {_SIZE} {_SIZE}" preserveAspectRatio="none" aria-hidden="true">']
@@ -219,7 +220,11 @@ def chart(
         y_labels=tuple(Label(0.0, percent(left, y)[1], text) for y, text in ticks),
         tags=_apart(
             [
-                Label(*percent(line.points[0].x, line.points[0].y), line.tag, line.colour)
+                Label(
+                    *percent(line.points[0].x, highest(point.y for point in line.points)),
+                    line.tag,
+                    line.colour,
+                )
                 for line in lines
                 if line.tag
             ]
@@ -244,17 +249,25 @@ def number_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """Return the ticks between two decimal logarithms: 1, 2, 5, 10, 20..."""
-    every = [
-        factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in (1, 2, 5)
-    ]
-    return [(math.log10(value), f"{value:g}") for value in every if low <= math.log10(value) <= high]
+    """Return the ticks between two decimal logarithms: 1, 2, 5, 10, 20..., or fewer where these are too many."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        every = [math.log10(factor) + power for power in powers for factor in factors]
+        found = [(at, f"{10**at:g}") for at in every if low <= at <= high]
+        if len(found) <= _TICKS + 1:
+            break
+    return found
 
 
-def time_ticks(first: float, last: float) -> list[tuple[float, str]]:
-    """Return ticks (UT) between two times, s since 1970, and their texts: hours, days, or months."""
+def day_ticks(first: float, last: float) -> list[tuple[float, str]]:
+    """Return ticks as `time_ticks` does, a day or more apart."""
+    return time_ticks(first, last, least=_DAY)
+
+
+def time_ticks(first: float, last: float, *, least: float = 0.0) -> list[tuple[float, str]]:
+    """Return ticks (UT) between two times, s since 1970, and their texts: hours, days, or months, ``least`` s apart."""
     span = last - first
-    step = next((one for one in _STEPS if span / one <= _TICKS + 1), None)
+    step = next((one for one in _STEPS if one >= least and span / one <= _TICKS + 1), None)
     if step is None:
         return _month_ticks(first, last)
     form = "%H:%M" if step < _DAY else "%-d %b"

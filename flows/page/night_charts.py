@@ -14,9 +14,9 @@ from flows.page.registration import Registered
 from imaging.instruments.requested_conditions import at_zenith
 from imaging.photometry.depth import sky_brightness
 
-#: Sequences whose names are next to their points.
+#: Sequences whose names are next to their points, characters of such a name, and those of its beginning.
 _NAMED = 8
-_LONGEST = 30
+_LONGEST, _BEGIN = 32, 9
 
 #: The frames of each stack, by the id of the product.
 Frames = Mapping[Any, Sequence[Registered]]
@@ -58,7 +58,7 @@ def _lines(
     stacks: Sequence[Quality], frames: Frames, value: Callable[[Quality, Registered], float | None], unit: str
 ) -> list[Line]:
     """Return a line for each stack: the values of its frames, or of those not in the stack as unusual points."""
-    colours = colours_of(stacks)
+    colours, tags = colours_of(stacks), _tags(stacks)
     lines = []
     for one in stacks:
         found = []
@@ -70,13 +70,27 @@ def _lines(
                 found.append(
                     Point(seconds(row.started), at, title, f"#p-{one.product.id}", flagged=not row.used)
                 )
-        tag = _short(one.label) if len(stacks) <= _NAMED else ""
-        lines.append(Line(one.band, colours[one.band], tuple(found), joined=True, tag=tag))
+        lines.append(Line(one.band, colours[one.band], tuple(found), joined=True, tag=tags[one.product.id]))
     return lines
 
 
+def _tags(stacks: Sequence[Quality]) -> dict[Any, str]:
+    """Return the texts next to the points of each stack: what its name has that the others do not have.
+
+    A beginning that all names share, the target of a night that has only one, is left out; of a long name the end,
+    with its band and time, is kept. Many stacks have none.
+    """
+    if len(stacks) > _NAMED:
+        return {one.product.id: "" for one in stacks}
+    words = [one.label.split() for one in stacks]
+    shortest = min(map(len, words), default=1) - 1
+    shared = next((n for n in range(shortest) if len({one[n] for one in words}) > 1), shortest)
+    first = shared if len(stacks) > 1 else 0
+    return {one.product.id: _short(" ".join(its[first:])) for one, its in zip(stacks, words, strict=True)}
+
+
 def _short(label: str) -> str:
-    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 3]}..."
+    return label if len(label) <= _LONGEST else f"{label[:_BEGIN]}...{label[_BEGIN + 3 - _LONGEST :]}"
 
 
 def _seeing(stacks: Sequence[Quality], frames: Frames) -> Chart | None:
@@ -137,7 +151,7 @@ def _transparency(stacks: Sequence[Quality], frames: Frames) -> Chart | None:
 
 
 def _depth(stacks: Sequence[Quality], past: Past, paged: Collection[date]) -> Chart | None:
-    colours = colours_of(stacks)
+    colours, tags = colours_of(stacks), _tags(stacks)
     lines: list[Line] = []
     for key, earlier in past.items():
         known = [
@@ -156,8 +170,7 @@ def _depth(stacks: Sequence[Quality], past: Past, paged: Collection[date]) -> Ch
         if depth is not None and total:
             title = f"{one.label}: {depth:.2f} mag in {total:g} s"
             point = Point(math.log10(total), depth, title, f"#p-{one.product.id}")
-            tag = _short(one.label) if len(stacks) <= _NAMED else ""
-            lines.append(Line(one.band, colours[one.band], (point,), tag=tag))
+            lines.append(Line(one.band, colours[one.band], (point,), tag=tags[one.product.id]))
     if all(line.faint for line in lines):
         return None
     note = "Point source of 5 sigma against the total exposure, s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,6 +17,7 @@ from tasks.support.references import LeftOut, ProductRef
 
 #: Kinds in order of interest.
 _ORDER: Final = tuple(reversed(TARGETS))
+_SHA256: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,13 @@ def planned(plan: NightPlan, names: Mapping[str, str], own: Collection[str]) -> 
                 first=leading,
                 middle=recipe.main(one).middle.sha256 if needs else "",
                 needs=needs,
-                notes=recipe.notes(one),
+                notes=tuple(_with_names(note, names) for note in recipe.notes(one)),
             )
+
+
+def _with_names(note: str, names: Mapping[str, str]) -> str:
+    """Return a note with the names of frames; the frames of this plan are called by their sha256."""
+    return _SHA256.sub(lambda found: names.get(found[0], found[0]).removesuffix(".fits"), note)
 
 
 def outcomes(

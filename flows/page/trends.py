@@ -13,7 +13,7 @@ from typing import Any, Final
 from calib_store.store import Store
 from calib_store.tables.trends.figure_history import NightMedians, night_medians
 from flows.page.assess import of_one_second, table_of
-from flows.page.charts import COLOURS, Chart, Line, Point, Strip, chart, seconds, time_ticks
+from flows.page.charts import COLOURS, Chart, Line, Point, Strip, chart, day_ticks, seconds
 from flows.page.products import pixel_scale_of
 from imaging.instruments.requested_conditions import at_zenith
 from imaging.kinds import KINDS
@@ -208,7 +208,7 @@ def _chart(trend: Trend, rows: Iterable[NightMedians], paged: Collection[date]) 
     if more:
         note = f"{note} {counted(more, 'configuration')} with fewer nights {'is' if more == 1 else 'are'} not shown."
     return chart(
-        trend.title, trend.unit, lines, x_ticks=time_ticks, strips=strips, inverted=trend.inverted, note=note
+        trend.title, trend.unit, lines, x_ticks=day_ticks, strips=strips, inverted=trend.inverted, note=note
     )
 
 

@@ -60,6 +60,13 @@ class Region:
         return f"{self.radius * 60:.1f} arcmin around {self.ra:.4f} {self.dec:+.4f} deg"
 
 
+#: Errors of positions and proper motions: mas and mas/yr are not assumed, since arcsec are as usual.
+_WITH_UNIT: Final = (
+    "ra_error", "dec_error", "major_error", "minor_error", "position_error", "pm_ra", "pm_dec", "pm_ra_error",
+    "pm_dec_error",
+)  # fmt: skip
+
+
 @dataclass
 class _Reading:
     """What is found in one table for one region."""
@@ -115,6 +122,8 @@ def interpreted(
     if not len(rows):
         return None
     reading = _Reading(columns, survey, parameters, frame, region, rows, {}, list(columns.notes))
+    if nowhere := int((~(np.isfinite(longitude) & np.isfinite(latitude))).sum()):
+        reading.dropped["without a valid position, anywhere in the table"] = nowhere
     for reason, mask in excluded_rows(columns).items():
         reading.drop(reason, mask[reading.rows])
     ra, dec, error = _positions(reading, longitude, latitude)
@@ -272,13 +281,19 @@ def _position_errors(reading: _Reading) -> Values:
 
 
 def _need_unit(reading: _Reading, role: str) -> None:
-    column, unit = reading.columns.found.get(role, ("", ""))
-    if column and not unit:
-        unit = "mas/yr" if role.startswith("pm") else "mas"
-        raise CatalogueError(
-            reading.columns.file.name, f"its column {column} ({role}) has no unit",
-            remedy=f"Give it: --set 'catalogue.columns={role}={column}[{unit}]', or another in the brackets",
-        )  # fmt: skip
+    """Raise an error if a column has no unit; the remedy names all columns without one."""
+    found = reading.columns.found
+    column, unit = found.get(role, ("", ""))
+    if not column or unit:
+        return
+    without = [one for one in _WITH_UNIT if one in found and not found[one][1]]
+    columns = ",".join(
+        f"{one}={found[one][0]}[{'mas/yr' if one.startswith('pm') else 'mas'}]" for one in without
+    )
+    raise CatalogueError(
+        reading.columns.file.name, f"its column {column} ({role}) has no unit",
+        remedy=f"Give it: --set 'catalogue.columns={columns}', or another in the brackets",
+    )  # fmt: skip
 
 
 def _epochs(reading: _Reading) -> Values:

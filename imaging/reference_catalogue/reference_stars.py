@@ -68,7 +68,8 @@ class ReferenceCatalogue:
     magnitudes
         By band; only bands that the catalogue has.
     dropped
-        Numbers of rows, or magnitudes, of the region that are not used, by reason.
+        Numbers of rows, or magnitudes, of the region that are not used, by reason; rows without a position are counted
+        anywhere in the table.
     notes
         What was assumed because the catalogue does not declare it.
     origin

@@ -35,8 +35,8 @@ def catalogue(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="PARAMETER=VALUE", help="A parameter of the catalogue: --set frame=fk4; see nirflow "
-            "params catalogue. Repeatable."
+            "--set", metavar="PARAMETER=VALUE", help="A parameter of the catalogue, as for nirflow reduce: --set "
+            "catalogue.frame=fk4, or frame=fk4; see nirflow params catalogue. Repeatable."
         ),
     ] = None,
     as_of: AsOf = None,
@@ -49,7 +49,8 @@ def catalogue(
     from imaging.reference_catalogue.interpret import Region
     from nirflow.request import catalogue_parameters
 
-    parameters = catalogue_parameters([f"catalogue.{text}" for text in settings or ()], source)
+    given = [f"catalogue.{text.removeprefix('catalogue.')}" for text in settings or ()]
+    parameters = catalogue_parameters(given, source)
     if not parameters.wanted:
         raise UsageError(
             "No catalogue is named, neither here nor in the settings.",

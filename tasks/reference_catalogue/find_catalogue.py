@@ -118,6 +118,6 @@ def _check(content: bytes, asked: Question) -> None:
         pass
     except CatalogueError as error:
         raise CatalogueError(
-            asked.label, f"the answer of the service is of no use: {error.problem}",
+            asked.label, f"the answer of the service {error.problem}",
             remedy="Reduce again later, or use a local file: --catalogue PATH",
         ) from error  # fmt: skip

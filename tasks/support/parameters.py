@@ -13,6 +13,7 @@ from imaging.calibrations.sky_flat import SkyFlatParameters
 from imaging.detrend.detrend import DetrendParameters
 from imaging.detrend.prepare import PrepareParameters
 from imaging.errors import NirflowError
+from imaging.frames.facts import FrameFacts
 from imaging.frames.find_files import CheckParameters
 from imaging.frames.groups import GroupParameters
 from imaging.instruments import catalogue
@@ -164,3 +165,15 @@ def _wrong(table: Instrument, place: tuple[str | int, ...], problem: str) -> Nir
         f"The table of {table.name} ({source or 'in memory'}) is wrong: {problem}.",
         remedy="Correct [defaults] in the table.",
     )
+
+
+def as_recorded(parameters: ReductionParameters, facts: FrameFacts) -> dict[str, Any]:
+    """Return the parameters of a run as the products for a frame record them, by step.
+
+    What products record of their own frames is left out: the search for cosmic rays where the run leaves it to the
+    number of frames, and the user's decisions about calibrations.
+    """
+    used = for_instrument(parameters, facts.table)
+    used = used.model_copy(update={"prepare": used.prepare.for_frame(facts)})
+    own = {"override", "allow_missing"} | ({"cosmic_rays"} if used.detrend.cosmic_rays == "auto" else set())
+    return used.model_dump(mode="json", exclude={"detrend": own})

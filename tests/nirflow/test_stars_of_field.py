@@ -33,6 +33,15 @@ def test_json_and_parameters(nirflow: Run, tmp_path: Path) -> None:
     assert found["bands"]["Ks"]["system"] == "2MASS, Vega"
 
 
+def test_a_remedy_in_a_message_works_as_it_is_written(nirflow: Run, tmp_path: Path) -> None:
+    path = written(twomass(), tmp_path / "stars.fits")
+    bare, full = (
+        nirflow("catalogue", path, *FIELD, "--set", f"{prefix}position_error=10", "--json").stdout
+        for prefix in ("", "catalogue.")
+    )
+    assert json.loads(full)["position_error"] == json.loads(bare)["position_error"]
+
+
 def test_a_catalogue_that_does_not_fit_is_an_error(nirflow: Run, tmp_path: Path) -> None:
     path = written(twomass(), tmp_path / "stars.fits")
     result = nirflow("catalogue", path, "--ra", "10", "--dec", "10", "--epoch", "2013.9")

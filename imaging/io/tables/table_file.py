@@ -51,6 +51,10 @@ _OLD_UCDS: Final = {"POS_EQ_RA_MAIN": "pos.eq.ra;meta.main", "POS_EQ_DEC_MAIN": 
 _MISSING: Final = ("", "null", "NULL", "--", "nan", "NaN")
 
 
+class _IncompleteAnswerError(Exception):
+    """An answer of a service that states itself that it is incomplete."""
+
+
 class NoRowsError(CatalogueError):
     """A table that is complete and has no rows: no star of the catalogue is in the region."""
 
@@ -166,6 +170,10 @@ def table_of(content: bytes, name: str) -> TableFile:
                 found = _ecsv(plain)
             else:
                 found = _csv(plain)
+    except _IncompleteAnswerError as error:
+        raise CatalogueError(
+            name, str(error), remedy="Ask the service again, for fewer stars, or use another file."
+        ) from error
     except _UNREADABLE as error:
         why = str(error).strip().splitlines()
         raise CatalogueError(
@@ -176,7 +184,7 @@ def table_of(content: bytes, name: str) -> TableFile:
         raise NoRowsError(
             name,
             "has no rows",
-            remedy="Check that the file is complete, or that the catalogue covers the field.",
+            remedy="Use a catalogue that covers the field, in a complete file.",
         )
     return TableFile(name, sha256, **found)
 
@@ -207,9 +215,9 @@ def _votable(content: bytes) -> dict[str, Any]:
         failed = info.name == "QUERY_STATUS" and info.value == "ERROR"
         if failed or str(info.name).strip("*").lower() == "error":
             why = info.content if failed else info.value
-            raise ValueError(f"the service answered with an error: {str(why or 'without a reason').strip()}")
+            raise _IncompleteAnswerError(f"states an error: {str(why or 'without a reason').strip()}")
         if info.name == "QUERY_STATUS" and info.value == "OVERFLOW":
-            raise ValueError("the service cut the answer off, because it has too many rows")
+            raise _IncompleteAnswerError("was cut off by the service, because it has too many rows")
     if not any(True for _ in tree.iter_tables()):
         return {"table": Table()}
     first = tree.get_first_table()

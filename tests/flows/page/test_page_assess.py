@@ -15,6 +15,7 @@ from flows.page.assess import Measured, assess, of_one_second, past_of
 from flows.page.collect import collect_night
 from flows.page.labels import distinct_labels
 from flows.page.model import NightFrame, NightProduct
+from flows.page.night_charts import night_charts
 from flows.page.view import quality_sentence
 from imaging.frames.facts import FrameFacts
 
@@ -180,3 +181,26 @@ def test_the_last_thirty_nights_are_those_of_the_band_and_the_instrument(
     assert [one.night for one in found["F2", "Y"]] == [NIGHT - timedelta(days=30), NIGHT - timedelta(days=1)]
     assert found["F2", "Y"][1].values["seeing"] == pytest.approx(6.0 * 0.179, rel=0.01)
     assert past_of(store, NIGHT, ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "tags"),
+    [
+        (("WISE J041358.14-475039.3 Y, 02:52 to 03:03 UT", "WISE J041358.14-475039.3 Y, 05:52 to 06:03 UT",
+          "WISE J041358.14-475039.3 H"), ["Y, 02:52 to 03:03 UT", "Y, 05:52 to 06:03 UT", "H"]),
+        (("M 31 Y", "WISE J041358.14-475039.3 Y, 05:52 to 06:03 UT"),
+         ["M 31 Y", "WISE J041...Y, 05:52 to 06:03 UT"]),
+        (("M 31 Y",), ["M 31 Y"]),
+    ],
+)  # fmt: skip
+def test_names_in_charts_distinguish_the_stacks(
+    asked: Callable[..., NightFrame], labels: Sequence[str], tags: list[str]
+) -> None:
+    """The exposures and depths keep the names apart from each other."""
+    made = [
+        product(n, label=label, total_exposure=10.0 ** (n + 2), limiting_magnitude=20.0 + 2 * n)
+        for n, label in enumerate(labels)
+    ]
+    depth = night_charts(assess(made, [asked()], {}), {}, {}, ())[-1]
+    assert depth.title == "Depth reached"
+    assert sorted(one.text for one in depth.tags) == sorted(tags)

@@ -18,6 +18,7 @@ from flows.page.charts import (
     Rule,
     Strip,
     chart,
+    day_ticks,
     log_ticks,
     number_ticks,
     seconds,
@@ -132,6 +133,29 @@ def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
         assert low - 1e-6 * width - 1e-9 <= value <= low + width * (1 + 1e-6) + 1e-9
         assert float(text) == pytest.approx(value, abs=1e-6 * width + 1e-9)
     assert len({text for _, text in ticks}) == len(ticks)
+
+
+def test_ticks_of_exposures_are_few_enough_for_a_phone() -> None:
+    found = [text for _, text in log_ticks(math.log10(8), math.log10(6000))]
+    assert found == ["10", "30", "100", "300", "1000", "3000"]
+
+
+def test_nights_are_dates_however_few_they_are() -> None:
+    midnight = datetime(2013, 11, 21, tzinfo=UTC)
+    for days, expected in ((0, ["21 Nov"]), (1, ["21 Nov", "22 Nov"])):
+        ticks = day_ticks(seconds(midnight) - 1, seconds(midnight + timedelta(days=days)) + 1)
+        assert [text for _, text in ticks] == expected
+
+
+def test_the_name_of_a_line_is_above_its_points() -> None:
+    for inverted in (False, True):
+        line = Line("Y", 0, points(2.0, 3.0, 1.0), tag="Y")
+        made = chart("a", "b", [line], x_ticks=time_ticks, inverted=inverted)
+        assert made is not None
+        first, *others = places(made)
+        (tag,) = made.tags
+        assert tag.left == pytest.approx(first[0] / 10, abs=0.1)
+        assert tag.top == pytest.approx(min(y for _, y in (first, *others)) / 10, abs=0.1)
 
 
 def test_ticks_of_exposures_are_round_numbers_of_seconds() -> None:

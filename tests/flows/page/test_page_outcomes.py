@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -171,3 +172,16 @@ def test_the_groups_of_a_plan(facts: Callable[..., FrameFacts]) -> None:
     assert groups["science"].needs == ("dark", "bpm", "flat")
     assert (groups["flat"].needs, groups["flat"].middle) == (("dark", "bpm"), "sha3")
     assert (groups["dark"].needs, groups["dark"].elsewhere) == ((), 3)
+
+
+def test_notes_name_frames_by_their_names(facts: Callable[..., FrameFacts]) -> None:
+    frames = []
+    for number in range(4):
+        sha256 = f"{number:064x}"
+        place = {"ra": 63.5, "dec": -47.8, "poffset": 10.0 * number, "observation_id": f"GS-{number // 2}"}
+        seen = facts(name=sha256, started=facts().started + timedelta(minutes=number), **place)
+        frames.append(RawFrame(path=Path(sha256), source=Path(sha256), sha256=sha256, facts=seen))
+    names = {frame.sha256: f"S{number}.fits" for number, frame in enumerate(frames)}
+    plan = plan_night(frames, ReductionParameters())
+    notes = [note for group in planned(plan, names, set(names)) for note in group.notes]
+    assert [note.split()[0] for note in notes] == ["S2", "S0"]

@@ -242,6 +242,11 @@ def test_the_index_has_the_newest_night_first_and_links_to_existing_pages(
     assert path == folder / "index.html"
     page = Page(path)
     assert page.addresses == ["trends.html", "2013-11-21/index.html"]
+    # On a phone, where the head is hidden, each cell has its heading.
+    table = page.source.partition('class="listing"')[2].partition("</table>")[0]
+    headings = [part.partition("</th>")[0].partition(">")[2] for part in table.split("<th")[2:]]
+    row = table.split("<tr>")[2]
+    assert [part.partition('"')[0] for part in row.split('data-name="')[1:]] == headings[1:]
     rows = re.findall(r"2013-11-2[12].*?(?=2013-11-2|$)", page.text)
     assert re.fullmatch(r"2013-11-21 \S.* Y GS-\S+ 0\.\d\d 3 1 1 1.*", rows[1]), rows[1]
     assert rows[0].startswith("2013-11-22 no page yet 0 0 0 0")

@@ -54,18 +54,21 @@ def test_flags_of_2mass_leave_out_rows_and_magnitudes() -> None:
     assert int(found.in_band("J").valid.sum()) == 15
 
 
-def test_rows_and_magnitudes_without_valid_errors_are_left_out_and_counted() -> None:
+def test_rows_and_magnitudes_without_valid_positions_or_errors_are_left_out_and_counted() -> None:
     error = np.full(20, 0.03)
     error[:4] = [np.nan, -0.1, 0.0, 99.0]
     position = np.full(20, 0.08)
     position[5:7] = [-1.0, np.nan]
-    found = read(twomass(j_msigcom=error, err_maj=position))
+    longitude = np.array(twomass()["ra"])
+    longitude[9:12] = np.nan
+    found = read(twomass(ra=longitude, j_msigcom=error, err_maj=position))
     assert found.dropped == {
         "J magnitudes without a valid error": 4,
         "without a valid error of the position": 2,
+        "without a valid position, anywhere in the table": 3,
     }
-    assert len(found) == 18
-    assert int(found.in_band("J").valid.sum()) == 14
+    assert len(found) == 15
+    assert int(found.in_band("J").valid.sum()) == 11
 
 
 def test_marks_for_missing_magnitudes_are_no_magnitudes() -> None:
@@ -274,8 +277,9 @@ def test_motions_without_an_epoch_are_refused() -> None:
     stars["pmra"], stars["pmdec"] = 1.0, 2.0
     with pytest.raises(CatalogueError, match="no epoch"):
         read(stars, position_error=50.0)
-    with pytest.raises(CatalogueError, match=r"pmra \(pm_ra\) has no unit"):
+    with pytest.raises(CatalogueError, match=r"pmra \(pm_ra\) has no unit") as refused:
         read(stars, position_error=50.0, epoch=2000.0)
+    assert "catalogue.columns=pm_ra=pmra[mas/yr],pm_dec=pmdec[mas/yr]'" in (refused.value.remedy or "")
     given = ("pm_ra=pmra[mas/yr]", "pm_dec=pmdec[arcsec/yr]")
     found = read(stars, position_error=50.0, epoch=2000.0, columns=given, observed=2010.0)
     np.testing.assert_allclose(found.dec - stars["dec"], 20.0 / 3600.0, rtol=1e-4)

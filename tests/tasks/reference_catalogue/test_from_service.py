@@ -92,10 +92,10 @@ def test_later_answers_only(store: Store, stub: VizierStub, owner: Database) -> 
 @pytest.mark.parametrize(
     ("behaviour", "expected", "asked"),
     [
-        ("cut off", "of no use: is not a table", 1),
-        ("page", "of no use: is not a table", 1),
-        ("error", "no such table", 1),
-        ("overflow", "too many rows", 1),
+        ("cut off", "answer of the service is not a table", 1),
+        ("page", "answer of the service is not a table", 1),
+        ("error", "answer of the service states an error: no such table", 1),
+        ("overflow", "answer of the service was cut off by the service, .* too many rows", 1),
         ("busy", "HTTP 503", 3),
         ("refused", "HTTP 400", 1),
     ],

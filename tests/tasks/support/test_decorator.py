@@ -175,4 +175,4 @@ def test_models_are_passed_as_they_are_and_futures_in_lists_are_found(prefect_se
     with prompt_heartbeats(passes) as ready:
         assert ready() == 2
     assert seen[-4:] == [Given(one=2), [Given(one=2), Given(one=6), 3], (given,), [given]]
-    assert seen[0] is given
+    assert any(one is given for one in seen[:2])  # the two first tasks run at the same time
