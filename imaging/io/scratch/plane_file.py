@@ -38,6 +38,12 @@ class PlaneFile:
         """Bytes of a row."""
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
+    @cached_property
+    def _runs_before(self) -> NDArray[np.int64]:
+        """The number of runs before each row; kept, because every band needs it."""
+        with self.opened() as descriptor:
+            return flag_runs.runs_before(partial(self.fill, descriptor), self.shape[0])
+
     @property
     def size(self) -> int:
         """Bytes of the array."""
@@ -61,10 +67,11 @@ class PlaneFile:
         """Fill a contiguous array with rows starting at ``first``."""
         if not out.size:
             return
+        before = self._runs_before if self.runs else None
         with self.opened() as descriptor:
-            if not self.runs:
+            if before is None:
                 self.fill(descriptor, out, first * self.row_bytes)
-            elif not flag_runs.decode(partial(self.fill, descriptor), self.shape[0], first, out):
+            elif not flag_runs.decode(partial(self.fill, descriptor), before, first, out):
                 raise OSError(f"{self.path} is damaged: its runs do not fill its rows")
 
     def fill(self, descriptor: int, out: NDArray[Any], offset: int) -> None:
