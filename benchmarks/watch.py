@@ -108,16 +108,20 @@ class _Watcher(threading.Thread):
         self.peak = self.files = self.scratch = 0
 
     def run(self) -> None:
-        samples, tree = 0, [self._root]
+        samples, tree, shared = 0, [self._root], 0
         while not self._ended.wait(_INTERVAL):
             if samples % _SEARCHED == 0:
-                tree = [pid for pid in family(self._root) if not _is_service(pid)]
+                before, tree = tree, [pid for pid in family(self._root) if not _is_service(pid)]
+                # Read again each second too: what is shared becomes less when another process ends.
+                shared = shared if tree == before and samples % _EVERY else 0
             samples += 1
-            # Reading the resident pages, which are at least the PSS, takes microseconds; reading the PSS of a
-            # gigabyte takes milliseconds, during which the process cannot map memory: done only at a new
-            # maximum.
-            if sum(_resident(pid) for pid in tree) > self.peak:
-                self.peak = max(self.peak, sum(proportional(pid) for pid in tree))
+            # Reading the resident pages takes microseconds; reading the PSS of a gigabyte takes milliseconds, during
+            # which the process cannot map memory: done only where the PSS may be a new maximum. It is less than the
+            # resident pages by the share of other processes, which changes little.
+            resident = sum(_resident(pid) for pid in tree)
+            if resident - shared > self.peak:
+                used = sum(proportional(pid) for pid in tree)
+                self.peak, shared = max(self.peak, used), max(0, resident - used)
 
             if samples % _EVERY == 0:
                 self.files = max([self.files, *(open_files(pid) for pid in tree)])

@@ -69,7 +69,7 @@ def detected(
         If the frame has no background to detect sources above.
     """
     try:
-        return detect(planes.rows("sci"), planes.rows("dq"), parameters, **how)
+        return detect(planes.rows("sci"), planes.rows("dq"), parameters, overwrite=True, **how)
     except ValueError as error:
         raise FrameError(name, f"its sources cannot be detected: {error}", remedy=_REMEDY) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Final
 
 from prefect.states import Completed, State
@@ -17,11 +16,11 @@ from imaging.figures import flat_values
 from imaging.instruments import catalogue
 from imaging.io.planes import Planes, release, released, write_planes
 from imaging.io.raw_file import open_raw
-from imaging.products.product_file import ProductFile
 from tasks.earlier_exposures import NONE_BEFORE, Exposures, earlier_of
 from tasks.own_steps.frame_steps import apply_to_frame, own_key, takes_mask
 from tasks.own_steps.resolve import NO_OWN_STEPS, OwnSteps, Point
 from tasks.sky_group import Outcome, SkyMasks
+from tasks.support.calibration_files import calibration_files
 from tasks.support.decorator import step_task
 from tasks.support.hashing import hashed
 from tasks.support.references import Calibrations, RawFrame, Reference, ScratchRef
@@ -83,7 +82,8 @@ def detrend_frame(
     how = Detrending(calibrations=calibrations, prepare=prepare, parameters=parameters, exposures=exposures)
     how = _for_frame(how, frame)
     key = _key(frame, how)
-    with step("detrend", frame.facts.root, workspace) as current:
+    # The calibrations stay open for the frames that wait for their turn.
+    with calibration_files(calibrations, workspace), step("detrend", frame.facts.root, workspace) as current:
         earlier = found(workspace, key, frame, although_released=True)
         if earlier is not None:
             current.reused = True
@@ -195,16 +195,17 @@ def _key(frame: RawFrame, how: Detrending) -> str:
 
 def _detrended(frame: RawFrame, key: str, how: Detrending, workspace: Workspace) -> ScratchRef:
     """Detrend a frame and write its planes."""
-    with hashed([frame], workspace) as md5_sums, ExitStack() as stack:
-        raw = stack.enter_context(open_raw(workspace.readable(frame), name=frame.name, shape=None))
-        opened = {
-            p.kind: stack.enter_context(ProductFile(workspace.file_of(p))) for p in how.calibrations.present
-        }
+    with (
+        hashed([frame], workspace) as md5_sums,
+        calibration_files(how.calibrations, workspace) as opened,
+        open_raw(workspace.readable(frame), name=frame.name, shape=None) as raw,
+    ):
+        files = opened()
         result = detrend(
             raw,
-            dark=opened.get("dark"),
-            flat=opened.get("flat"),
-            bpm=opened.get("bpm"),
+            dark=files.get("dark"),
+            flat=files.get("flat"),
+            bpm=files.get("bpm"),
             parameters=how.parameters,
             prepare_parameters=how.prepare,
             earlier=earlier_of(how.exposures.of(frame), workspace),

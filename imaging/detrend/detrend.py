@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from imaging.detrend.cosmic_rays import CosmicRayParameters, find_cosmic_rays
+from imaging.detrend.detrend_kernels import calibrate, count_flagged
 from imaging.detrend.persistence import Earlier, Found, expected, find_persistence
 from imaging.detrend.prepare import PrepareParameters, prepare, saturated_islands
 from imaging.detrend.rows_in_place import add_rows, no_rows, refuse_displaced
@@ -37,8 +37,6 @@ _EXPOSURE_TOLERANCE: Final = 1e-3
 #: Frames whose stack rejects cosmic rays well.
 _ENOUGH_TO_REJECT: Final = 5
 _NO_DATA: Final = np.uint16(DQ.NO_DATA)
-#: A flat with one of these bits has no measured response.
-_NO_RESPONSE: Final = np.uint16(DQ.BAD_PIXEL | DQ.NO_DATA | DQ.UNILLUMINATED)
 #: Bytes needed per pixel in addition to the result: raw, dark, flat, their DQ and VAR, BPM.
 _BYTES: Final = 32
 _MOST_ROWS: Final = 64
@@ -231,7 +229,7 @@ def detrend(
             parameters=prepare_parameters, out=band,
         )  # fmt: skip
         flat_planes = _planes(raw, "flat", flat, rows, common_noise)
-        _calibrate(*band, *_planes(raw, "dark", dark, rows, common_noise), *flat_planes)
+        calibrate(*band, *_planes(raw, "dark", dark, rows, common_noise), *flat_planes)
         if flat is not None:
             add_rows(pattern, rows, band, flat_planes[0], flat.rows("VAR", rows))
 
@@ -262,9 +260,9 @@ def detrend(
         noise=noise,
         pedestal=pedestal,
         pedestal_known=recorded is not None,
-        usable=float(np.count_nonzero((dq & np.uint16(UNUSABLE)) == 0)) / dq.size,
-        saturated=int(np.count_nonzero(dq & np.uint16(DQ.SATURATED))),
-        nonlinear=int(np.count_nonzero(dq & np.uint16(DQ.NON_LINEAR))),
+        usable=(dq.size - count_flagged(dq, np.uint16(UNUSABLE))) / dq.size,
+        saturated=count_flagged(dq, np.uint16(DQ.SATURATED)),
+        nonlinear=count_flagged(dq, np.uint16(DQ.NON_LINEAR)),
         cosmic_rays=None if hits is None else int(np.count_nonzero(hits)),
         persistence=None if latent is None else len(latent.pixels),
         persistence_strength=None if latent is None else latent.strength,
@@ -366,35 +364,3 @@ def _checked(raw: RawFile, kind: str, pixels: NDArray[Any], rows: slice) -> NDAr
             remedy=f"Use a {kind} of the same size.",
         )  # fmt: skip
     return pixels
-
-
-@njit(cache=True, nogil=True)
-def _calibrate(  # type: ignore[no-untyped-def]
-    sci, var, dq, dark, dark_var, dark_dq, flat, flat_var, flat_dq
-):
-    """Subtract the dark and divide by the flat, in place; planes of size 0 are missing.
-
-    The variance of a / f with independent noises: (var_a + (a / f)^2 var_f) / f^2.
-    """
-    has_dark, has_flat = dark.size > 0, flat.size > 0
-    for y in range(sci.shape[0]):
-        for x in range(sci.shape[1]):
-            value, noise, flags = sci[y, x], var[y, x], dq[y, x]
-            if has_dark:
-                value -= dark[y, x]
-                flags |= dark_dq[y, x]
-                if dark_var.size > 0:
-                    noise += dark_var[y, x]
-            if has_flat:
-                flags |= flat_dq[y, x]
-                response = flat[y, x]
-                if (flat_dq[y, x] & _NO_RESPONSE) != 0 or not response > 0:
-                    value = np.float32(0.0)
-                    if not response > 0:
-                        flags |= _NO_DATA
-                else:
-                    value /= response
-                    if flat_var.size > 0:
-                        noise += value * value * flat_var[y, x]
-                    noise /= response * response
-            sci[y, x], var[y, x], dq[y, x] = value, noise, flags

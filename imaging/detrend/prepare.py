@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from imaging.detrend.detrend_kernels import rows_with
 from imaging.detrend.prepare_kernels import prepare_rows
 from imaging.frames.facts import FrameFacts
 from imaging.parameters import StepParameters, parameter
@@ -157,17 +158,18 @@ def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[n
         `DQ.SATURATED` in the islands and 0 elsewhere, uint16 (ny, nx), to be OR-ed into the quality; None
         without an island.
     """
-    saturated = (dq & np.uint16(DQ.SATURATED)) != 0
-    if not saturated.any():
+    lit = rows_with(dq, np.uint16(DQ.SATURATED))
+    if not lit.any():
         return None
     from scipy import ndimage  # late: few frames have saturated pixels, few runs prepare frames
 
     filled = None
     # Clusters do not reach across rows without a saturated pixel, so that few rows have to be labelled.
-    for rows in _stretches(saturated.any(axis=1)):
+    for rows in _stretches(lit):
+        saturated = (dq[rows] & np.uint16(DQ.SATURATED)) != 0
         # An island has one outer rim of four pixels or more, which touch at least at their corners.
-        clusters, _ = ndimage.label(saturated[rows], structure=np.ones((3, 3), int))
-        sizes = np.bincount(clusters[saturated[rows]])
+        clusters, _ = ndimage.label(saturated, structure=np.ones((3, 3), int))
+        sizes = np.bincount(clusters[saturated])
         for number, box in enumerate(ndimage.find_objects(clusters), start=1):
             if sizes[number] < 4:
                 continue
@@ -180,7 +182,7 @@ def saturated_islands(dq: NDArray[np.uint16], largest: int = 10000) -> NDArray[n
             small[0] = False
             if filled is None:
                 filled = np.zeros(dq.shape, np.uint16)
-            filled[rows][box][small[islands] & ~saturated[rows][box]] = DQ.SATURATED
+            filled[rows][box][small[islands] & ~saturated[box]] = DQ.SATURATED
     return filled if filled is not None and filled.any() else None
 
 

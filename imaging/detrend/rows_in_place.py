@@ -52,7 +52,8 @@ class Displaced:
     error: float
 
 
-@njit(cache=True, nogil=True)
+# The inverse of a flat of 0, which is not used, is infinite: no check that would raise an error.
+@njit(cache=True, nogil=True, error_model="numpy")
 def sum_rows(sci, var, dq, flat, flat_var, out):  # type: ignore[no-untyped-def]
     """Add up, for each row, how differences of neighbours follow those of the inverse flat.
 
@@ -66,11 +67,14 @@ def sum_rows(sci, var, dq, flat, flat_var, out):  # type: ignore[no-untyped-def]
         Sums of each row, float64 (n, 5).
     """
     rows, columns = sci.shape
+    inverse = np.empty(columns, np.float64)
     for y in range(rows):
+        for x in range(columns):
+            inverse[x] = 1.0 / flat[y, x]
         level, squares, count = 0.0, 0.0, 0
         for x in range(columns - 1):
             if (dq[y, x] | dq[y, x + 1]) & _UNUSABLE == 0:
-                step = 1.0 / flat[y, x + 1] - 1.0 / flat[y, x]
+                step = inverse[x + 1] - inverse[x]
                 squares += abs(step)
                 level += sci[y, x]
                 count += 1
@@ -82,7 +86,7 @@ def sum_rows(sci, var, dq, flat, flat_var, out):  # type: ignore[no-untyped-def]
         for x in range(columns - 1):
             if (dq[y, x] | dq[y, x + 1]) & _UNUSABLE:
                 continue
-            a, b = 1.0 / flat[y, x], 1.0 / flat[y, x + 1]
+            a, b = inverse[x], inverse[x + 1]
             step, change = b - a, sci[y, x + 1] - sci[y, x]
             sigma = math.sqrt(var[y, x] + var[y, x + 1]) + level * typical
             if abs(step) > _CLIP * typical or abs(change) > _CLIP * sigma:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from imaging.io.scratch.plane_file import PlaneFile
 from imaging.machine import writing_to
 from imaging.pixels import flag_runs
 
@@ -81,20 +82,19 @@ class PlanesWriter:
 
     def __init__(self, folder: Path, layout: Mapping[str, tuple[DTypeLike, tuple[int, ...]]]) -> None:
         self.folder = folder
-        self._layout = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
         with writing_to(folder):
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")
-        size = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in self._layout.values())
-        with writing_to(folder, size):
+        self._planes = {
+            name: PlaneFile(str(self._aside / name), np.dtype(dtype), tuple(shape))
+            for name, (dtype, shape) in layout.items()
+        }
+        with writing_to(folder, sum(plane.size for plane in self._planes.values())):
             self._aside.mkdir()
             try:
-                for name, (dtype, shape) in self._layout.items():
-                    descriptor = os.open(self._aside / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-                    try:
-                        os.ftruncate(descriptor, dtype.itemsize * int(np.prod(shape)))
-                    finally:
-                        os.close(descriptor)
+                for plane in self._planes.values():
+                    with plane.opened(os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
+                        os.ftruncate(descriptor, plane.size)
             except BaseException:
                 self.discard()
                 raise
@@ -106,48 +106,48 @@ class PlanesWriter:
         self.discard()
 
     def __contains__(self, name: str) -> bool:
-        return name in self._layout
+        return name in self._planes
 
     def write(self, name: str, rows: slice, data: NDArray[Any]) -> None:
         """Write ``rows`` of a plane; ``data`` has the plane's dtype and the rows' shape."""
-        dtype, shape = self._layout[name]
-        first, last, _ = rows.indices(shape[0])
-        if data.dtype != dtype or data.shape != (last - first, *shape[1:]):
+        plane = self._planes[name]
+        first, shape = plane.extent(rows)
+        if data.dtype != plane.dtype or data.shape != shape:
             raise ValueError(
-                f"{self.folder.name}/{name}: rows of {data.dtype} {data.shape}, expected {dtype} "
-                f"{(last - first, *shape[1:])}"
+                f"{self.folder.name}/{name}: rows of {data.dtype} {data.shape}, expected {plane.dtype} {shape}"
             )
         left = np.ascontiguousarray(data).data.cast("B")
-        offset = first * self._row_bytes(name)
+        offset = first * plane.row_bytes
         # Opened for each band: a group has three planes for each frame, more than a process may keep open.
-        with writing_to(self.folder, len(left)), (self._aside / name).open("r+b", buffering=0) as file:
+        with writing_to(self.folder, len(left)), plane.opened(os.O_WRONLY) as descriptor:
             while left:
-                written = os.pwrite(file.fileno(), left, offset)
+                written = os.pwrite(descriptor, left, offset)
                 left, offset = left[written:], offset + written
 
     def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
         """Return rows of a plane (default: all) as written so far, as a new array."""
-        dtype, shape = self._layout[name]
-        first, last, _ = (rows or slice(None)).indices(shape[0])
-        out = np.empty((max(0, last - first), *shape[1:]), dtype)
-        if out.size == 0:
-            return out
-        with (self._aside / name).open("rb", buffering=0) as file:
-            _read_into(file.fileno(), out, first * self._row_bytes(name), self._aside / name)
+        plane = self._planes[name]
+        first, shape = plane.extent(rows)
+        out = np.empty(shape, plane.dtype)
+        plane.read_into(first, out)
         return out
+
+    def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
+        """Fill ``out``, contiguous and of the plane's dtype and width, with rows as written so far from ``first``."""
+        self._planes[name].read_into(first, out)
 
     def commit(self, meta: Mapping[str, Any] | None = None) -> Path:
         """Checksum the planes, write the manifest with ``meta`` (JSON values) and rename the folder."""
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
-        for name, (dtype, shape) in self._layout.items():
-            packed = flag_runs.encode(self.rows(name)) if dtype.kind == "u" else None
+        for name, plane in self._planes.items():
+            packed = flag_runs.encode(self.rows(name)) if plane.dtype.kind == "u" else None
             if packed is not None:
                 (self._aside / name).write_bytes(packed)
                 digest = hashlib.sha256(packed).hexdigest()
             else:
                 with (self._aside / name).open("rb", buffering=0) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
-            manifest["planes"][name] = _described(dtype, shape, digest, packed is not None)
+            manifest["planes"][name] = _described(plane.dtype, plane.shape, digest, packed is not None)
         with writing_to(self.folder):
             (self._aside / _MANIFEST).write_text(json.dumps(manifest))
             _replace(self.folder, self._aside)
@@ -156,10 +156,6 @@ class PlanesWriter:
     def discard(self) -> None:
         """Remove the written files; without effect after `commit`."""
         shutil.rmtree(self._aside, ignore_errors=True)
-
-    def _row_bytes(self, name: str) -> int:
-        dtype, shape = self._layout[name]
-        return dtype.itemsize * int(np.prod(shape[1:]))
 
 
 def _link(path: Path, new: Path) -> None:
@@ -209,16 +205,6 @@ def _same(folder: Path, new: Path) -> bool:
     return alike and open_if_intact(folder) is not None
 
 
-def _read_into(descriptor: int, out: NDArray[Any], offset: int, path: Path) -> None:
-    """Fill ``out`` from ``offset`` of an open file."""
-    left = out.data.cast("B") if out.size else memoryview(b"")
-    while left:
-        got = os.preadv(descriptor, [left], offset)
-        if not got:
-            raise OSError(f"{path} is shorter than its manifest states")
-        left, offset = left[got:], offset + got
-
-
 class Planes:
     """The planes of one scratch folder, opened for reading by rows.
 
@@ -233,6 +219,12 @@ class Planes:
         manifest = json.loads((folder / _MANIFEST).read_text())
         self.meta: dict[str, Any] = manifest["meta"]
         self._planes: dict[str, dict[str, Any]] = manifest["planes"]
+        self._files = {
+            name: PlaneFile(
+                str(folder / name), np.dtype(plane["dtype"]), tuple(plane["shape"]), bool(plane.get("runs"))
+            )
+            for name, plane in self._planes.items()
+        }
         self.released = bool(manifest.get(_RELEASED))
 
     def __contains__(self, name: str) -> bool:
@@ -249,48 +241,33 @@ class Planes:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a plane."""
-        return tuple(self._planes[name]["shape"])
+        return self._files[name].shape
 
     def rows(self, name: str, rows: slice | None = None) -> NDArray[Any]:
         """Return rows of a plane (default: all) as a new array, read without mapping the file."""
-        plane = self._planes[name]
-        dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
-        first, last, _ = (rows or slice(None)).indices(shape[0])
-        out = np.empty((max(0, last - first), *shape[1:]), dtype)
+        plane = self._files[name]
+        first, shape = plane.extent(rows)
+        out = np.empty(shape, plane.dtype)
         self.read_into(name, first, out)
         return out
 
     def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
         """Fill ``out``, contiguous and of the plane's dtype and width, with rows starting at ``first``."""
-        plane = self._planes[name]
-        dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
-        if out.dtype != dtype or out.shape[1:] != shape[1:] or first + len(out) > shape[0]:
+        plane = self._files[name]
+        if out.dtype != plane.dtype or out.shape[1:] != plane.shape[1:] or first + len(out) > plane.shape[0]:
             raise ValueError(
-                f"{self.folder.name}/{name} is {dtype} {shape}, requested as {out.dtype} {out.shape}"
+                f"{self.folder.name}/{name} is {plane.dtype} {plane.shape}, requested as {out.dtype} {out.shape}"
             )
-        path = self.folder / name
-        with path.open("rb", buffering=0) as file:
-            if not plane.get("runs"):
-                row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-                _read_into(file.fileno(), out, first * row_bytes, path)
-                return
-
-            def read(part: NDArray[Any], offset: int) -> None:
-                _read_into(file.fileno(), part, offset, path)
-
-            if out.size and not flag_runs.decode(read, shape[0], first, out):
-                raise OSError(f"{path} is damaged: its runs do not fill its rows")
+        plane.read_into(first, out)
 
     def every(self, name: str, step: int, first: int = 0) -> NDArray[Any]:
         """Return every ``step``-th row of a plane of numbers from ``first``, as a new array; no other row is read."""
-        plane = self._planes[name]
-        dtype, shape = np.dtype(plane["dtype"]), tuple(plane["shape"])
-        wanted = range(first, shape[0], step)
-        out = np.empty((len(wanted), *shape[1:]), dtype)
-        path = self.folder / name
-        with path.open("rb", buffering=0) as file:
+        plane = self._files[name]
+        wanted = range(first, plane.shape[0], step)
+        out = np.empty((len(wanted), *plane.shape[1:]), plane.dtype)
+        with plane.opened() as descriptor:
             for row, y in zip(out, wanted, strict=True):
-                _read_into(file.fileno(), row, y * row.nbytes, path)
+                plane.fill(descriptor, row, y * plane.row_bytes)
         return out
 
     def intact(self) -> bool:

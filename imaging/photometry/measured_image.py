@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imaging.photometry.sky_around_sources import sky_around_sources
 from imaging.pixels.dq import DQ, UNUSABLE
-from imaging.pixels.fill import NOT_MEASURED, fill_gaps, find_gaps
+from imaging.pixels.fill import NOT_MEASURED, fill_in_place, find_gaps
 from imaging.sources import segmentation
 from imaging.sources.background import Background, level_at, measure_background
 from imaging.sources.detect import Detection
@@ -65,13 +65,12 @@ class MeasuredImage:
         ValueError
             If it has no good pixels.
         """
-        plane = np.empty(sci.shape, np.float32)
+        filled, noise = (np.array(plane, np.float32, order="C") for plane in (sci, var))
         mesh, surroundings = sky_around_sources(sci, dq, found)
-        segmentation.subtract_mesh(np.ascontiguousarray(sci, np.float32), mesh.level_mesh, mesh.cell, plane)
-        gaps = find_gaps(plane, plane, dq, NOT_MEASURED)
-        filled, noise = np.empty(sci.shape, np.float32), np.empty(sci.shape, np.float32)
-        fill_gaps(plane, gaps, filled)
-        fill_gaps(np.ascontiguousarray(var, np.float32), gaps, noise)
+        segmentation.subtract_mesh(filled, mesh.level_mesh, mesh.cell)
+        gaps = find_gaps(filled, filled, dq, NOT_MEASURED)
+        for plane in (filled, noise):
+            fill_in_place(plane, gaps)
         usable = ((dq & np.uint16(UNUSABLE)) == 0) & np.isfinite(sci) & np.isfinite(var) & (var > 0)
         empty = usable & (found.object_mask == 0)
         flags = np.where(usable, np.uint16(0), np.uint16(DQ.NO_DATA))

@@ -6,12 +6,33 @@ Each band writes rows that no other band writes, so results do not depend on the
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 #: Default limit of the memory for all bands being processed, bytes.
 DEFAULT_MEMORY = 192 * 1024**2
+
+
+class Reused:
+    """Arrays that each thread makes once: to allocate one for each band or frame costs as much as reading it."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+
+    def __call__(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return this thread's array of that name, with any content; it is lost with the next call for it."""
+        kept: dict[str, NDArray[Any]] = self._of_thread.__dict__
+        size = math.prod(shape)
+        if name not in kept or kept[name].size < size or kept[name].dtype != dtype:
+            kept[name] = np.empty(size, dtype)
+        return kept[name][:size].reshape(shape)
 
 
 def thread_count() -> int:

@@ -24,6 +24,8 @@ REACH: Final = 2
 GOOD: Final = 0
 FILLABLE: Final = 1
 HOPELESS: Final = 2
+#: Bits of eight pixels of which at least one can be filled.
+_ANY_FILLABLE: Final = np.uint64(0x0101010101010101)
 
 _SPAN = np.arange(-REACH, REACH + 1, dtype=np.float64)
 _DISTANCE2 = _SPAN[:, None] ** 2 + _SPAN[None, :] ** 2
@@ -88,17 +90,26 @@ def fill_gaps(plane, gaps, out):  # type: ignore[no-untyped-def]
     out : float32 (ny, nx)
         Written.
     """
-    ny, nx = plane.shape
     out[:] = plane
+    fill_in_place(out, gaps)
+
+
+@njit(cache=True, nogil=True)
+def fill_in_place(plane, gaps):  # type: ignore[no-untyped-def]
+    """Replace the gaps of ``plane`` as `fill_gaps` does, in place: the values come from pixels that are no gaps."""
+    ny, nx = plane.shape
     for y in range(ny):
-        line = gaps[y]
+        line, target = gaps[y], plane[y]
         for x in range(nx):
-            if line[x] == GOOD:
-                continue
-            if line[x] == HOPELESS:
-                out[y, x] = 0.0
-                continue
-            out[y, x] = _stand_in(plane, gaps, y, x)
+            target[x] = np.float32(0.0) if line[x] == HOPELESS else target[x]
+    flat = gaps.reshape(-1)
+    words = flat[: flat.size // 8 * 8].view(np.uint64)
+    for i in range(words.size + 1):  # eight pixels at a time, and those that are left over
+        if i < words.size and (words[i] & _ANY_FILLABLE) == 0:
+            continue
+        for j in range(8 * i, min(8 * i + 8, flat.size)):
+            if flat[j] == FILLABLE:
+                plane[j // nx, j % nx] = _stand_in(plane, gaps, j // nx, j % nx)
 
 
 @njit(cache=True, nogil=True)

@@ -43,15 +43,24 @@ def encode(plane: NDArray[Any]) -> bytes | None:
     return before.tobytes() + lengths.tobytes() + values.tobytes()
 
 
-def decode(read: Callable[[NDArray[Any], int], None], n_rows: int, first: int, out: NDArray[Any]) -> bool:
+def runs_before(read: Callable[[NDArray[Any], int], None], n_rows: int) -> NDArray[np.int64]:
+    """Return the number of runs before each row of a plane and in total, (n_rows + 1,); ``read`` as for `decode`."""
+    before = np.empty(n_rows + 1, _START)
+    read(before, 0)
+    return before
+
+
+def decode(
+    read: Callable[[NDArray[Any], int], None], before: NDArray[np.int64], first: int, out: NDArray[Any]
+) -> bool:
     """Fill rows of a plane from its runs.
 
     Parameters
     ----------
     read
         Fills an array from an offset of what `encode` returned, bytes.
-    n_rows
-        Rows of the complete plane.
+    before
+        `runs_before` of the plane.
     first
         First row wanted.
     out
@@ -64,14 +73,11 @@ def decode(read: Callable[[NDArray[Any], int], None], n_rows: int, first: int, o
     """
     from imaging.pixels import flag_runs_kernels
 
-    ends, total = np.empty(len(out) + 1, _START), np.empty(1, _START)
-    read(ends, first * _START.itemsize)
-    read(total, n_rows * _START.itemsize)
-    runs = int(ends[-1] - ends[0])
-    if not 0 <= ends[0] <= ends[-1] <= total[0] or runs > out.size:
+    start, stop, total = int(before[first]), int(before[first + len(out)]), int(before[-1])
+    runs = stop - start
+    if not 0 <= start <= stop <= total or runs > out.size:
         return False
     lengths, values = np.empty(runs, _LENGTH), np.empty(runs, out.dtype)
-    begin = (n_rows + 1) * _START.itemsize
-    read(lengths, begin + int(ends[0]) * _LENGTH.itemsize)
-    read(values, begin + int(total[0]) * _LENGTH.itemsize + int(ends[0]) * out.dtype.itemsize)
+    read(lengths, before.nbytes + start * _LENGTH.itemsize)
+    read(values, before.nbytes + total * _LENGTH.itemsize + start * out.dtype.itemsize)
     return bool(flag_runs_kernels.decode_runs(lengths, values, out))

@@ -238,9 +238,10 @@ def _shift(
     reach = TAPS[parameters.interpolant] // 2 - 1
     left, top = ix - reach, iy - reach
     f4 = np.float32
-    kernels.shift_rows(sci, first, ny, left, top, wx.astype(f4), wy.astype(f4), out[0])
+    kernels.shift_rows(sci, first, ny, left, top, tuple(wx.astype(f4)), tuple(wy.astype(f4)), out[0])
     if out[1] is not None:
-        kernels.shift_rows(var, first, ny, left, top, (wx**2).astype(f4), (wy**2).astype(f4), out[1])
+        squares = tuple((wx**2).astype(f4)), tuple((wy**2).astype(f4))
+        kernels.shift_rows(var, first, ny, left, top, *squares, out[1])
     # Half-way between two pixels, the first counts as the nearest, as on the general path.
     main_x, main_y = reach + (x - ix > 0.5), reach + (y - iy > 0.5)
     sx, sy = np.abs(wx) / np.abs(wx).sum(), np.abs(wy) / np.abs(wy).sum()

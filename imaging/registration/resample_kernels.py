@@ -70,43 +70,35 @@ def shift_rows(plane, first, ny, left, top, wx, wy, out):  # type: ignore[no-unt
         Rows from ``first`` of a frame of ``ny`` rows.
     left, top : int
         Column and row of the frame that the first tap of the first output pixel falls on.
-    wx, wy : float32 (taps,)
-        Weights.
+    wx, wy : tuple of float32
+        Weights: of tuples, the compiler knows the number, and computes all taps of several pixels at once.
     out : float32 (out rows, out_nx)
         Written.
     """
     nx = plane.shape[1]
     out_ny, out_nx = out.shape
-    taps = len(wx)
-    padded = np.empty(out_nx + taps - 1, np.float32)
-    # Row i of the frame, interpolated along the row, is stored in slot (i - top) modulo taps.
-    lines = np.empty((taps, out_nx), np.float32)
-    for ahead in range(out_ny + taps - 1):
-        source = plane[clamp(top + ahead, ny - 1) - first]
-        begin = min(max(-left, 0), len(padded))
-        end = max(min(nx - left, len(padded)), begin)
+    padded = np.empty(out_nx + len(wx) - 1, np.float32)
+    begin = min(max(-left, 0), len(padded))
+    end = max(min(nx - left, len(padded)), begin)
+    # The rows of the frame, interpolated along the row.
+    lines = np.empty((out_ny + len(wy) - 1, out_nx), np.float32)
+    for y in range(len(lines)):
+        source, line = plane[clamp(top + y, ny - 1) - first], lines[y]
         padded[:begin] = source[0]
         padded[begin:end] = source[left + begin : left + end]
         padded[end:] = source[nx - 1]
-        line = lines[ahead % taps]
-        line[:] = 0.0
-        for k in range(taps):
-            w = wx[k]
-            if w != 0.0:
-                view = padded[k : k + out_nx]
-                for x in range(out_nx):
-                    line[x] += w * view[x]
-        y = ahead - taps + 1
-        if y < 0:
-            continue
+        for x in range(out_nx):
+            total = np.float32(0.0)
+            for k in range(len(wx)):
+                total += wx[k] * padded[x + k]
+            line[x] = total
+    for y in range(out_ny):
         target = out[y]
-        target[:] = 0.0
-        for k in range(taps):
-            w = wy[k]
-            if w != 0.0:
-                line = lines[(y + k) % taps]
-                for x in range(out_nx):
-                    target[x] += w * line[x]
+        for x in range(out_nx):
+            total = np.float32(0.0)
+            for k in range(len(wy)):
+                total += wy[k] * lines[y + k, x]
+            target[x] = total
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.io.planes import Planes
-from imaging.pixels.bands import run_bands
+from imaging.pixels.bands import Reused, run_bands
 from imaging.pixels.dq import UNUSABLE
 from imaging.sky import block_kernels, flatten_kernels, patterns, shapes
 from imaging.sky.choice import SkyParameters
@@ -218,14 +218,20 @@ def _measure(
 ) -> dict[int, Measured]:
     """Return the blocks, and the means of rows and of phases of columns, of some frames."""
     found: dict[int, Measured] = {}
+    reused = Reused()
 
     def work(which: slice) -> None:
         i = wanted[which.start]
         frame = frames[i]
-        sci, dq = frame.planes.rows("sci"), frame.planes.rows("dq")
+        shape, mask = frame.planes.shape("sci"), _NO_MASK
+        sci, dq = reused("sci", shape, np.float32), reused("dq", shape, np.uint16)
+        frame.planes.read_into("sci", 0, sci)
+        frame.planes.read_into("dq", 0, dq)
         if i in probes:
             probes[i].remove(sci, dq, 0)
-        mask = _NO_MASK if frame.object_mask is None else frame.object_mask.rows("objmask")
+        if frame.object_mask is not None:
+            mask = reused("mask", shape, np.uint8)
+            frame.object_mask.read_into("objmask", 0, mask)
         least = max(1, int(_SHARE * size * size / 2))
         medians, counts = block_kernels.block_medians(sci, dq, mask, size, least)
         means, used = np.zeros(len(sci)), np.zeros(len(sci), np.int64)

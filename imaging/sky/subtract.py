@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from imaging.errors import FrameError, GroupError
 from imaging.figures import Metrics, figure
 from imaging.io.planes import Planes, PlanesWriter
-from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
+from imaging.pixels.bands import DEFAULT_MEMORY, Reused, rows_for, run_bands, thread_count
 from imaging.pixels.combine import median_factor
 from imaging.sky import block_kernels, subtract_kernels
 from imaging.sky.choice import SkyChoice as SkyChoice
@@ -49,8 +48,8 @@ _log = logging.getLogger(__name__)
 
 #: Bytes per pixel and frame during processing: SCI, VAR, DQ and the object mask.
 _BYTES = 11
-#: Maximum useful number of rows of a band.
-_MOST_ROWS = 64
+#: Maximum useful number of rows of a band: those of forty frames of 2048 px about fit into a processor's cache.
+_MOST_ROWS = 32
 #: Planes of a sky-subtracted frame; it may have a mesh (`MESH`) in addition.
 LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}
 _NONE = np.empty((0, 0, 0), np.uint8)
@@ -127,30 +126,6 @@ class SkyMetrics(Metrics):
 def plane_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a plane of a sky-subtracted frame of ``shape``."""
     return mesh_shape(shape) if name == MESH else shape
-
-
-class _Buffers:
-    """Planes of a band, one set per thread: allocating memory for each band would cost as much as reading it."""
-
-    def __init__(self, shape: tuple[int, int, int], *, masked: bool) -> None:
-        self._shape, self._masked = shape, masked
-        self._of_thread = threading.local()
-
-    def rows(
-        self, height: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16], NDArray[np.uint8]]:
-        """Return the SCI, VAR, DQ and mask, (n, height, nx) each; the mask is of size 0 without masks."""
-        n, most, nx = self._shape
-        if not hasattr(self._of_thread, "planes"):
-            size = n * most * nx
-            self._of_thread.planes = (
-                np.empty(size, np.float32), np.empty(size, np.float32), np.empty(size, np.uint16),
-                np.empty(size if self._masked else 0, np.uint8),
-            )  # fmt: skip
-        sci, var, dq, mask = self._of_thread.planes
-        shape, size = (n, height, nx), n * height * nx
-        cut = mask[:size].reshape(shape) if self._masked else _NONE
-        return sci[:size].reshape(shape), var[:size].reshape(shape), dq[:size].reshape(shape), cut
 
 
 def subtract_sky(
@@ -241,10 +216,12 @@ def subtract_sky(
     flagged: dict[int, NDArray[np.int64]] = {}
     fitting = rows_for(memory, len(frames) * shape[1] * _BYTES, threads=threads, least=1)
     height = min(fitting, _MOST_ROWS, shape[0])
-    buffers = _Buffers((len(frames), height, shape[1]), masked=masked)
+    reused = Reused()
 
     def work(rows: slice) -> None:
-        sci, var, dq, mask = buffers.rows(rows.stop - rows.start)
+        of_band = len(frames), rows.stop - rows.start, shape[1]
+        sci, var, dq = (reused(name, of_band, dtype) for name, dtype in LAYOUT.items())
+        mask = reused("mask", of_band, np.uint8) if masked else _NONE
         for i, frame in enumerate(frames):
             frame.planes.read_into("sci", rows.start, sci[i])
             frame.planes.read_into("var", rows.start, var[i])
@@ -277,7 +254,7 @@ def subtract_sky(
         frame = targets[which.start]
         metrics[which.start] = _take_residual(
             frame, tuple(selection[frame.name]), writers[frame.name], parameters.residual,
-            counts[subtracted[which.start]], flattenings[subtracted[which.start]],
+            counts[subtracted[which.start]], flattenings[subtracted[which.start]], reused,
         )  # fmt: skip
 
     run_bands(finish, len(targets), rows_per_band=1, threads=threads)
@@ -353,11 +330,16 @@ def _take_residual(
     kind: Residual,
     flagged: NDArray[np.int64],
     flattening: Flattening,
+    reused: Reused,
 ) -> SkyMetrics:
     """Remove the residual background from a written frame; return its metrics."""
-    dq = writer.rows("dq")
-    mask = None if frame.object_mask is None else frame.object_mask.rows("objmask")
-    sci = writer.rows("sci")
+    shape, mask = frame.planes.shape("sci"), None
+    sci, dq = (reused(name, shape, LAYOUT[name]) for name in ("sci", "dq"))
+    for name, plane in (("sci", sci), ("dq", dq)):
+        writer.read_into(name, 0, plane)
+    if frame.object_mask is not None:
+        mask = reused("mask", shape, np.uint8)
+        frame.object_mask.read_into("objmask", 0, mask)
     left = measure_background(sci, dq, mask, kind)
     fitted = not math.isnan(left.rms)
     if fitted:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
-from imaging.pixels.fill import NOT_MEASURED, fill_gaps, find_gaps, remove_spikes
+from imaging.pixels.fill import NOT_MEASURED, fill_in_place, find_gaps, remove_spikes
 from imaging.sources import measure, segmentation
 from imaging.sources.background import Background, measure_background
 from imaging.sources.measure import FWHM_PER_SIGMA
@@ -135,6 +135,7 @@ def detect(
     *,
     deblend: bool = True,
     catalogue: bool = True,
+    overwrite: bool = False,
 ) -> Detection:
     """Find and measure the sources of a frame.
 
@@ -150,6 +151,8 @@ def detect(
         Split blends. The object mask does not need it.
     catalogue
         Measure the sources; otherwise only the mask and the background are made.
+    overwrite
+        ``sci`` is no longer needed, and is used as memory.
 
     Returns
     -------
@@ -166,14 +169,13 @@ def detect(
     dq = np.ascontiguousarray(dq, np.uint16)
     cell = parameters.background_mesh
     background = measure_background(sci, dq, cell=cell)
-    plane = np.empty(sci.shape, np.float32)
-    segmentation.subtract_mesh(sci, background.level_mesh, cell, plane)
-    filled = np.empty(sci.shape, np.float32)
     gaps = find_gaps(sci, sci, dq, NOT_MEASURED)
-    fill_gaps(plane, gaps, filled)
+    filled = sci if overwrite else sci.copy()
+    segmentation.subtract_mesh(filled, background.level_mesh, cell)
+    fill_in_place(filled, gaps)
     remove_spikes(filled, gaps, np.float32(_SPIKE * background.rms), np.float32(_SPIKE_SHARE))
     taps = _taps(parameters.filter_fwhm)
-    smooth = plane  # no longer needed: its memory is reused
+    smooth = np.empty(sci.shape, np.float32)
     segmentation.smooth_plane(filled, taps, smooth)
     runs, component = segmentation.find_runs(
         smooth, background.rms_mesh, cell, np.float32(parameters.threshold)

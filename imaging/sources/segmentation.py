@@ -13,14 +13,15 @@ from imaging.sources.background import mesh_row
 
 
 @njit(cache=True, nogil=True)
-def subtract_mesh(plane, mesh, cell, out):  # type: ignore[no-untyped-def]
-    """Write ``plane`` minus the bilinear ``mesh`` to ``out`` (float32 (ny, nx))."""
+def subtract_mesh(plane, mesh, cell):  # type: ignore[no-untyped-def]
+    """Subtract the bilinear ``mesh`` from ``plane`` (float32 (ny, nx)) in place."""
     ny, nx = plane.shape
     line = np.empty(nx, np.float32)
     for y in range(ny):
         mesh_row(mesh, cell, y, line)
+        row = plane[y]
         for x in range(nx):
-            out[y, x] = plane[y, x] - line[x]
+            row[x] -= line[x]
 
 
 @njit(cache=True, nogil=True)

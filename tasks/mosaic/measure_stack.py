@@ -44,7 +44,7 @@ def measure_stack(
             return Completed(name="Reused", data=earlier)
         with opened(stack, workspace) as file:
             try:
-                seen = detect(file.rows("SCI"), file.rows("DQ"), parameters)
+                seen = detect(file.rows("SCI"), file.rows("DQ"), parameters, overwrite=True)
             except ValueError as error:
                 raise FrameError(
                     stack.name, f"its sources cannot be detected: {error}",

@@ -16,7 +16,7 @@ def decoded(packed: bytes, plane: np.ndarray, first: int, last: int) -> np.ndarr
         part[:] = np.frombuffer(packed, part.dtype, part.size, offset)
 
     out = np.full((last - first, plane.shape[1]), 7, plane.dtype)
-    return out if flag_runs.decode(read, len(plane), first, out) else None
+    return out if flag_runs.decode(read, flag_runs.runs_before(read, len(plane)), first, out) else None
 
 
 @given(st.data())
