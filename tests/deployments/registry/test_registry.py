@@ -93,9 +93,8 @@ def test_everything_is_registered_once_and_registering_again_changes_nothing(
     assert set(first["deployments"]) == NAMES
     assert set(QUEUES.items()) <= set(first["queues"])
     assert first["pool"][:2] == ("process", 1)
-    assert (
-        len(own) == 4
-    )  # for dead, crashed, cancelled and lost runs: without recipients, none for notifications
+    # For dead, cancelled and lost runs, and two for crashed ones: without recipients, none for notifications.
+    assert len(own) == 5
     queue_of = {name: values[1] for name, values in first["deployments"].items()}
     assert (queue_of["arrival/arrival"], queue_of["arrival/backlog"]) == ("science", "backlog")
     # A limit of a deployment is a lease, which a server that starts again has forgotten: its run would crash.
