@@ -2,8 +2,7 @@
 
 What a command did is done, whoever reads its report. So a failed write must not become an error in the middle of it:
 what cannot be written is dropped, and the command's exit code shows the loss. A closed pipe takes nothing any more; a
-full disk may have room again, and the log of a service, which runs for months, continues then with a note that a part
-is missing.
+full disk may have room again, and a service that writes its log there for months then notes that a part is missing.
 """
 
 from __future__ import annotations

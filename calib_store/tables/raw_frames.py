@@ -45,6 +45,12 @@ class RawFrames:
         wanted = list(sha256s)
         return self._database.run(lambda connection: frames.facts_of(connection, wanted))
 
+    def in_quarantine(self, sha256s: Iterable[str]) -> set[str]:
+        """Return those of ``sha256s`` whose frames are in quarantine."""
+        wanted = list(sha256s)
+        found = self._database.run(lambda connection: frames.usable_of(connection, wanted))
+        return {sha256 for sha256, usable in found.items() if not usable}
+
     def ingest(self, records: Sequence[FrameRecord]) -> IngestReport:
         """Record raw frames in one transaction and a few statements, whatever their number.
 

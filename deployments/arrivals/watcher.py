@@ -106,6 +106,7 @@ class Watcher:
         self._polling = settings.polling or need_polling(self._folders)
         self._notices = self._new_notices()
         self._scan_at = clock()
+        self._accepted_again: dict[str, bool] = {}
         self._report = Report(data_dir, clock, self._now)
         self._trouble = ""
         self._pool = ThreadPoolExecutor(threads or thread_count(), thread_name_prefix="look")
@@ -204,16 +205,35 @@ class Watcher:
         self._candidates = {}
 
     def _unchanged(self, new: dict[str, Signature]) -> set[str]:
-        """Return the files that are as the store knows them."""
+        """Return the files that are as the store knows them.
+
+        A file in quarantine is examined again once, as the settings of this watcher may accept it.
+        """
         found: set[str] = set()
         paths = [Path(path) for path in new]
         for first in range(0, len(paths), _QUERIED):
             batch = paths[first : first + _QUERIED]
-            known = self._store.frames.known_files(batch)
+            same = {
+                str(path): file.sha256
+                for path, file in self._store.frames.known_files(batch).items()
+                if (file.size, file.changed_ns) == new[str(path)]
+            }
+            refused = self._store.frames.in_quarantine(same.values())
             found |= {
-                str(path) for path, file in known.items() if (file.size, file.changed_ns) == new[str(path)]
+                path for path, sha256 in same.items() if sha256 not in refused or not self._now_accepted(path)
             }
         return found
+
+    def _now_accepted(self, path: str) -> bool:
+        """Return whether a file in quarantine passes the checks of the current settings."""
+        if path not in self._accepted_again:
+            try:
+                complete = not why_incomplete(Path(path), self._unpacked)
+                record = record_of(examine(Path(path), self.settings.check, unpacked=self._unpacked))
+            except Exception:  # noqa: BLE001 - as in _examine
+                return False
+            self._accepted_again[path] = complete and record is not None and record.quarantine is None
+        return self._accepted_again[path]
 
     # --- examining -------------------------------------------------------------------------------
     def _take_in(self) -> bool:

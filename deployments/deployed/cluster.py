@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from calib_store.private import private_folder
 from deployments.settings.all_settings import Settings
 from imaging.errors import NirflowError
+from imaging.listed import counted
 from tasks.prefect_internals.run_context import current_run, submitting_to
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _prepare(runner: StepRunner, settings: Settings) -> None:
                 remedy="Start the Dask workers with the environment of nirflow's own workers (docs/scaling.md).",
             )
     runner.listen()
-    logger.info("The steps run on %d Dask workers of %s", len(facts), settings.worker.dask)
+    logger.info("The steps run on %s of %s", counted(len(facts), "Dask worker"), settings.worker.dask)
 
 
 def _problem(facts: WorkerFacts, settings: Settings, folder: Path) -> str:

@@ -5,12 +5,14 @@
   if (!section) { return; }
   const body = section.querySelector("tbody"), state = section.querySelector(".state");
   const pause = 3000, plural = (n) => `${n} frame${n === 1 ? "" : "s"}`;
+  const names = [...section.querySelectorAll("th")].map((th) => th.textContent);
   let shown = "";
 
-  function cellOf(cell) {
+  function cellOf(cell, column) {
     const td = document.createElement("td"), span = document.createElement("span");
     span.textContent = cell.text;
     span.className = ["good", "odd", "bad"].includes(cell.tone) ? cell.tone : "none";
+    if (column > 0) { td.dataset.name = names[column]; }
     if (cell.title) { td.title = cell.title; }
     td.append(span);
     return td;

@@ -22,6 +22,8 @@ from tasks.support.references import LeftOut
 Stage = Literal["done", "quiet", "due", "waiting", "failed"]
 
 _NAMES: Final = 5
+#: States of a product that nothing speaks against.
+_COUNTING: Final = ("candidate", "certified")
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,13 @@ def _standing(group: Group, frames: dict[str, NightFrame], habits: Habits, now: 
     arrived = max((one.added_at for one in members if one.added_at is not None), default=None)
     product = group.product
     tried = group.attempted
-    if group.state in ("failed", "waiting") and (arrived is None or tried is None or arrived <= tried):
+    new = _new(members, product) if product is not None else []
+    # A calibration that was rejected, and is reinstated: the product made with it counts again.
+    counts_again = product is not None and not new and product.status in _COUNTING and group.space is None
+    tried_all = arrived is None or tried is None or arrived <= tried
+    if tried_all and (group.state == "failed" or (group.state == "waiting" and not counts_again)):
         return _stuck(group, habits)
-    if product is not None and not (new := _new(members, product)):
+    if product is not None and not new:
         why, remedy = _done(product)
         return _named(group, "done", why, remedy, product.made_at, "Nothing: it is complete.")
     if product is not None:

@@ -63,6 +63,8 @@ def row_of(one: FrameFigures) -> tuple[Cell, ...]:
         text = "-" if value is None else f"{factor * value:.{digits}f}{unit}"
         if judged is None:
             return Cell(text=text)
+        if figure == "sky" and value is None and values.level is not None:  # a dark or a flat
+            text = f"{values.level:.0f} e-"
         return Cell(text=text, title=printable(judged.against), tone=_TONES[judged.verdict])
 
     what = (one.kind, one.filter if one.kind in FRAMES_OF_A_BAND else "", f"{one.exposure:g} s")

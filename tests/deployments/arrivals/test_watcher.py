@@ -150,6 +150,25 @@ def test_a_file_that_stays_incomplete_is_known_after_a_restart(
     assert [one.name for one in store.frames.refused_of_nights(night, night)] == ["S20131121S0076.fits"]
 
 
+def test_frames_in_quarantine_are_accepted_after_a_change_of_the_settings(
+    watch: Watch, store: Store, clock: Clock, raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(raw / "S1.fits", raw_bytes(1, SCIENCE))
+    other = CheckParameters(shape=(2048, 2048))
+    with watch(check=other) as first:
+        rounds(first, clock)
+    (refused,) = store.frames.named("S1")
+    assert refused.quarantine is not None
+    caplog.clear()
+    with watch(check=other) as same:
+        rounds(same, clock)
+    assert caplog.messages == []
+    rounds(watch(), clock)
+    (accepted,) = store.frames.named("S1")
+    assert accepted.facts is not None
+    assert accepted.quarantine is None
+
+
 def test_a_temporary_problem_is_not_recorded_against_the_file(
     watch: Watch, store: Store, clock: Clock, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

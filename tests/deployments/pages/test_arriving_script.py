@@ -86,6 +86,8 @@ def test_the_table_follows_the_night_and_loads_nothing_else(tmp_path: Path) -> N
         write(nights, "S1.fits", "<img src=x onerror=alert(1)>.fits")
         page.wait_for("document.querySelectorAll('#arriving tbody tr').length === 2")
         assert "<img src=x onerror=alert(1)>" in page.text()
+        # On a narrow screen each figure has the name of its column.
+        assert page.evaluate("document.querySelector('#arriving tbody tr').cells[3].dataset.name") == "seeing"
         assert page.evaluate("document.images.length") == 0
         assert page.errors == []
         assert page.forbidden == []

@@ -144,6 +144,7 @@ def test_frames_as_they_arrived_are_in_the_page_and_no_script_is(
     assert [attributes for tag, attributes in page.tags if tag == "script"] == []
     assert "Frames as they arrived" in page.text
     assert "the table follows the night" in page.text
+    assert 'data-name="seeing"' in page.source
     assert "<script>alert" not in page.source
 
 

@@ -107,6 +107,18 @@ def test_a_sequence_without_a_dark_waits_for_it_until_it_is_given_up() -> None:
     assert again.why == "frames arrived after the last attempt, which lacked a dark"
 
 
+@pytest.mark.parametrize(
+    ("status", "stage"), [("candidate", "done"), ("candidate, made with something rejected", "waiting")]
+)
+def test_a_stack_counts_again_when_its_dark_is_reinstated(status: str, stage: str) -> None:
+    made = replace(product(1, age=5000), status=status)
+    found = stands(
+        (frame(1, 7000),), product=made, state="waiting", why="no dark.", waits_for="dark",
+        attempted=NOW - timedelta(hours=1),
+    )  # fmt: skip
+    assert found.stage == stage
+
+
 def test_a_failure_is_told_with_what_to_do() -> None:
     tried = NOW - timedelta(hours=1)
     outcome: dict[str, Any] = {

@@ -133,6 +133,7 @@ def test_a_dark_has_a_level_only(tmp_path: Path) -> None:
     one = judged(write_dark(tmp_path / "S20131121S0001.fits"), [])
     assert one.values.level == pytest.approx(DARK_LEVEL, rel=0.02)
     assert one.judged["seeing"].against == "a dark shows no sky"
+    assert row_of(one)[COLUMNS.index("sky e-/s")].text == f"{one.values.level:.0f} e-"
     assert verdicts(one)["sky"] == "not judged"
 
 
