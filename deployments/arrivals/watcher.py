@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -227,12 +228,11 @@ class Watcher:
     def _now_accepted(self, path: str) -> bool:
         """Return whether a file in quarantine passes the checks of the current settings."""
         if path not in self._accepted_again:
-            try:
+            self._accepted_again[path] = False
+            with suppress(Exception):  # as in _examine
                 complete = not why_incomplete(Path(path), self._unpacked)
                 record = record_of(examine(Path(path), self.settings.check, unpacked=self._unpacked))
-            except Exception:  # noqa: BLE001 - as in _examine
-                return False
-            self._accepted_again[path] = complete and record is not None and record.quarantine is None
+                self._accepted_again[path] = complete and record is not None and record.quarantine is None
         return self._accepted_again[path]
 
     # --- examining -------------------------------------------------------------------------------
