@@ -70,14 +70,16 @@ def _nights(connection: Connection) -> tuple[date, ...]:
 
 
 def waiting(connection: Connection, since: datetime) -> tuple[Run, ...]:
-    """Return what `Runs.waiting` does."""
+    """Return what `Runs.waiting` does; only the reports of what waits are read, however long the history is."""
     last = (
-        select(runs)
+        select(runs.c.id, runs.c.sequence, runs.c.waits_for)
         .distinct(runs.c.sequence)
         .where(runs.c.sequence.is_not(None), runs.c.ended >= since)
         .order_by(runs.c.sequence, runs.c.ended.desc(), runs.c.id)
+        .subquery()
     )
-    return tuple(run for run in _runs(connection.execute(last).mappings()) if run.waits_for)
+    waits = select(runs).join(last, runs.c.id == last.c.id).where(func.cardinality(last.c.waits_for) > 0)
+    return _runs(connection.execute(waits.order_by(runs.c.sequence)).mappings())
 
 
 def _runs(rows: Iterable[Any]) -> tuple[Run, ...]:

@@ -74,6 +74,23 @@ def test_the_last_run_of_a_sequence_decides_whether_it_waits(store: Store) -> No
     assert waiting(store) == {A: ("bpm", "flat")}
 
 
+def test_only_reports_of_what_waits_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher asks every few seconds, and a season of reports is large."""
+    for minutes in range(5):
+        store.runs.add(run(minutes, sequence=f"{A}{minutes}"))
+    store.runs.add(run(0, sequence=B, waits_for=("flat",)))
+    read: list[Any] = []
+    validate = Run.model_validate
+
+    def noted(row: Any) -> Run:
+        read.append(row)
+        return validate(row)
+
+    monkeypatch.setattr(Run, "model_validate", noted)
+    assert waiting(store) == {B: ("flat",)}
+    assert [row["sequence"] for row in read] == [B]
+
+
 def test_complete_nights_do_not_wait_and_long_waits_are_given_up(store: Store) -> None:
     store.runs.add(run(0, waits_for=("dark",)))
     store.runs.add(run(0, sequence=A, waits_for=("dark",)))
