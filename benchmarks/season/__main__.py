@@ -72,6 +72,9 @@ def main() -> int:
     parser = ArgumentParser(prog="python -m benchmarks.season", description=__doc__)
     parser.add_argument("--nights", type=int, default=30, help="nights of the season")
     parser.add_argument("--size", type=int, default=512, help="rows and columns of a frame")
+    parser.add_argument(
+        "--no-kills", action="store_true", help="kill no process, so that the growth of each can be judged"
+    )
     parser.add_argument("--sample", action="store_true", help="two nights of 256 px")
     parser.add_argument(
         "--seed", type=int, help="seed of everything random; default: a new one, which is printed"
@@ -89,7 +92,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     before = machine() | {"seed": seed}
     size = 256 if options.sample else options.size
-    plan = SAMPLE if options.sample else plan_season(seed, options.nights)
+    plan = SAMPLE if options.sample else plan_season(seed, options.nights, kills=not options.no_kills)
     budget = None if options.budget is None else 60 * options.budget
     figures = season(plan, seed, size, folder, budget=budget, keep=options.logs)
     return show_figures(figures, before, json=options.json)

@@ -20,8 +20,10 @@ from benchmarks.season.quiet import data_sums
 from benchmarks.season.season import UNFINISHED, Course
 from benchmarks.season.site import Site, files_below
 
-#: Largest growth of the memory of a part, MB a night, and the nights of one process from which it is judged.
-SLOPE, _LEAST_NIGHTS = 1.0, 5
+#: Largest growth of the memory of a part, MB a night.
+SLOPE: Final = 1.0
+#: Nights in which the caches of a new process fill, and nights after them from which its growth is judged.
+_FILLING, _LEAST_NIGHTS = 12, 5
 #: Longest time that a run may be late or under way at the end, s.
 _LATE: Final = 60.0
 #: Duration of a real night, s: a season has to be faster.
@@ -108,10 +110,11 @@ def growth(course: Course) -> Iterator[Figure]:
         life = max(by_pid.values(), key=len)
         megabytes = [size / 1e6 for _, size in life]
         note = f"{megabytes[0]:.0f} to {megabytes[-1]:.0f} MB PSS in {len(life)} nights of one process"
-        if len(life) < _LEAST_NIGHTS:
+        later = life[_FILLING:]
+        if len(later) < _LEAST_NIGHTS:
+            note += f"; growth is judged from {_FILLING + _LEAST_NIGHTS} nights on: --no-kills"
             yield Figure(_PART, f"memory of the {part}", megabytes[-1], "MB", note=note)
             continue
-        later = life[len(life) // 4 :]  # caches fill first
         slope = statistics.linear_regression([n for n, _ in later], [s / 1e6 for _, s in later]).slope
         yield Figure(_PART, f"growth of the {part}", slope, "MB a night", limit=SLOPE, note=note)
 

@@ -93,7 +93,7 @@ SAMPLE: Final = (
 )
 
 
-def plan_season(seed: int, nights: int, *, full: bool = True) -> tuple[SeasonNight, ...]:
+def plan_season(seed: int, nights: int, *, full: bool = True, kills: bool = True) -> tuple[SeasonNight, ...]:
     """Return the nights of a season.
 
     Parameters
@@ -104,6 +104,8 @@ def plan_season(seed: int, nights: int, *, full: bool = True) -> tuple[SeasonNig
         How many.
     full
         Whether the disk can be made full.
+    kills
+        Whether processes are killed. Without, each part's process lives through all nights.
     """
     draw = random.Random(seed)
     chosen = {name: _some(draw, nights, every) for name, every in _EVERY.items()}
@@ -112,7 +114,7 @@ def plan_season(seed: int, nights: int, *, full: bool = True) -> tuple[SeasonNig
     for number in range(nights):
         is_full = full and number in chosen["full"]
         late = number in chosen["late"] and not is_full
-        killed = not is_full and (draw.random() < _KILLS or nights < len(VICTIMS))
+        killed = kills and not is_full and (draw.random() < _KILLS or nights < len(VICTIMS))
         victims = victims or draw.sample(VICTIMS, len(VICTIMS))
         rejected: Rejection | None = None
         if not late and number in chosen["frame"]:

@@ -29,17 +29,31 @@ def test_a_season_has_every_disturbance_and_is_repeatable(seed: int) -> None:
     assert not any(one.full for one in plan_season(seed, 30, full=False))
 
 
-def test_a_process_that_grows_is_noticed_and_one_that_was_replaced_is_not() -> None:
-    nights = range(12)
+def test_without_kills_everything_else_happens() -> None:
+    nights = plan_season(1, 30, kills=False)
+    assert not any(one.kills for one in nights)
+    assert any(one.late for one in nights)
+    assert {one.rejected for one in nights} == {None, "frame", "master"}
+
+
+def test_a_process_that_grows_after_its_caches_have_filled_is_noticed() -> None:
     memory = [
-        {"server": (1, 200_000_000 + 2_000_000 * n), "watcher": (2 if n < 6 else 3, 90_000_000)}
-        for n in nights
+        {
+            "server": (1, 200_000_000 + 2_000_000 * night),
+            "worker": (2, 120_000_000 + 3_000_000 * min(night, 12)),
+            "watcher": (3 if night < 20 else 4, 90_000_000 + 4_000_000 * (night >= 20)),
+            "judge": (5 + night // 10, 90_000_000 + 5_000_000 * (night % 10)),
+        }
+        for night in range(30)
     ]
     found = {figure.name: figure for figure in growth(Course(memory=memory))}
     assert found["growth of the server"].value == pytest.approx(2.0)
     assert found["growth of the server"].good is False
-    assert found["growth of the watcher"].value == pytest.approx(0.0)
-    assert found["growth of the watcher"].good
+    for part in ("worker", "watcher"):
+        assert found[f"growth of the {part}"].value == pytest.approx(0.0)
+        assert found[f"growth of the {part}"].good
+    # Each of its processes lived through ten nights only: nothing can be said of its growth.
+    assert found["memory of the judge"].good is None
 
 
 @pytest.mark.long
