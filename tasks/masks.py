@@ -27,6 +27,8 @@ from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
 #: Planes of the first pass: sources are found without variances.
+#: Most frames subtracted at a time: more than in the second pass, as only masks remain of them.
+_PORTION: Final = 18
 _LAYOUT: Final = {"sci": np.float32, "dq": np.uint16}
 
 
@@ -62,7 +64,7 @@ def find_masks(
     known: dict[str, Measured] = {}
     with step("masks", label, workspace) as current:
         current.reused = True
-        for portion in group.portions():
+        for portion in group.portions(_PORTION):
             earlier = [found(workspace, key, f.frame) for f in portion]
             if all(earlier):
                 masks += [e for e in earlier if e]

@@ -28,8 +28,8 @@ from tasks.support.references import LeftOut, Reference, ScratchRef
 #: Most frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky
 #: more often; with more, planes that could be released stay longer.
 PORTION: Final = 6
-#: A group of up to so many portions is subtracted at once: each of its frames is read once.
-AT_ONCE: Final = 2
+#: A group of up to so many frames is subtracted at once: each of its frames is read once.
+AT_ONCE: Final = 36
 #: A frame's planes, or the error with which its task ended.
 Outcome = Annotated[Any, SkipValidation]
 
@@ -62,11 +62,11 @@ class SkyGroup(Reference):
         """The frames to subtract the sky from."""
         return [f for f in self.frames if f.name in self.skies]
 
-    def portions(self) -> list[list[ScratchRef]]:
-        """Return the frames to subtract the sky from, some at a time."""
-        n = math.ceil(len(self.targets) / PORTION)
-        if n <= AT_ONCE:
+    def portions(self, most: int | None = None) -> list[list[ScratchRef]]:
+        """Return the frames to subtract the sky from, at most some at a time; default: `PORTION`."""
+        if len(self.targets) <= AT_ONCE:
             return [self.targets]
+        n = math.ceil(len(self.targets) / (most or PORTION))
         ends = [round(i * len(self.targets) / n) for i in range(n + 1)]
         return [self.targets[first:last] for first, last in itertools.pairwise(ends)]
 

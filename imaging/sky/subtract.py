@@ -42,13 +42,13 @@ from imaging.sky.residual import Residual, measure_background
 from imaging.sky.starlight.frame_light import PlanesWithoutLight, give_back
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 6
+VERSION = 7
 
 _log = logging.getLogger(__name__)
 
 #: Bytes per pixel and frame during processing: SCI, VAR, DQ and the object mask.
 _BYTES = 11
-#: Maximum useful number of rows of a band: those of forty frames of 2048 px about fit into a processor's cache.
+#: Maximum useful number of rows of a band: those of forty frames of a large detector about fit into a cache.
 _MOST_ROWS = 32
 #: Planes of a sky-subtracted frame; it may have a mesh (`MESH`) in addition.
 LAYOUT: Final = {"sci": np.float32, "var": np.float32, "dq": np.uint16}

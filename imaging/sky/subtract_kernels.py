@@ -2,10 +2,10 @@
 
 A frame and its sky frames are sorted together, two complete rows of values at a time (which the compiler
 turns into vector instructions). The next frame mostly has the same set, or one that differs by a few frames: those
-that left are replaced in the sorted stack by those that came, in one pass for each, and nothing is sorted again. The
-values without the frame's own, their median and extremes are then read from the sorted stack, for most pixels at once,
-for others singly. The sums are always taken over the set in the order of the frames, so the result does not depend on
-how the stack was sorted. The kernels release the GIL and keep no state.
+that left are replaced in the sorted stack and in the sums by those that came, in one pass for each, and nothing is
+sorted or summed again. The values without the frame's own, their median and extremes are then read from the sorted
+stack, for most pixels at once, for others singly. Values and variances are rounded such that their sums are exact, so
+the result does not depend on the order. The kernels release the GIL and keep no state.
 """
 
 from __future__ import annotations
@@ -23,10 +23,15 @@ _NO_DATA = np.uint16(DQ.NO_DATA)
 _OVERLAP = np.uint16(DQ.OVERLAP)
 #: Pixels in a block: the sorted values of ten frames stay in the fastest cache.
 BLOCK = 256
-#: No pixel has as many electrons; a larger value (or NaN) would corrupt the sums.
+#: No pixel has as many electrons, or as large a variance; a larger one (or NaN) would corrupt the sums.
 _ABSURD = 1e9
+#: Values (electrons) and variances are rounded to multiples of 2^-14 by adding and subtracting this: then sums of
+#: 500 of the largest are exact.
+_ROUNDING = 1.5 * 2.0**38
 #: A set is sorted again if more frames change than this many per pass of a sort.
 _WORTH_SORTING = 0.4
+#: Where so many values lack, because of sources and bad pixels, all pixels are still done at once.
+_MAY_LACK = 8
 #: Content of a frame at a pixel.
 _NOTHING, _SOURCE, _SKY = 0, 1, 2
 
@@ -83,16 +88,18 @@ def subtract_band(  # type: ignore[no-untyped-def]
     state = np.zeros((n, BLOCK), np.uint8)
     ordered = np.empty((n + 1, BLOCK), np.float32)
     member = np.zeros(n, np.bool_)
-    total = np.empty(BLOCK, np.float64)
-    noise = np.empty(BLOCK, np.float64)
-    count = np.empty(BLOCK, np.int64)
-    content = np.empty(BLOCK, np.uint8)
+    total = np.zeros(BLOCK, np.float64)
+    noise = np.zeros(BLOCK, np.float64)
+    count = np.zeros(BLOCK, np.int32)
+    content = np.zeros(BLOCK, np.int32)
+    found = np.empty((4, BLOCK), np.float32)
+    remaining, at = np.empty(BLOCK, np.int32), np.empty((3, BLOCK), np.int32)
+    others = np.empty(n, np.int64)
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
     skies, spreads, left = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     simple, empty = np.empty(BLOCK, np.bool_), np.empty(BLOCK, np.bool_)
-    size = 0
     for y in range(ny):
         for x0 in range(0, nx, BLOCK):
             width = min(BLOCK, nx - x0)
@@ -101,17 +108,19 @@ def subtract_band(  # type: ignore[no-untyped-def]
             for i in range(n):
                 if not target[i]:
                     continue
-                if _change_set(selection[i], i, member, values, state, ordered) > 0:
-                    size = _sum_set(member, values, noises, state, total, noise, count, content)
-                _complete(
-                    ordered, values[i], noises[i], state[i], size, total, noise, count, median_factor, low2, high2,
-                    skies, spreads, simple,
-                )  # fmt: skip
+                _change_set(selection[i], i, member, values, noises, state, ordered, total, noise, count, content)
                 if median_factor.size == 0:
+                    size = _list(selection[i], others)
+                    _complete(
+                        ordered, values[i], noises[i], state[i], size, total, noise, count, low2, high2,
+                        skies, spreads, simple, found, remaining, at,
+                    )  # fmt: skip
                     _complete_others(
-                        ordered, values, noises, state, selection[i], i, total, noise, count, low2, high2,
+                        ordered, values, noises, state, others[:size], i, total, noise, count, low2, high2,
                         skies, spreads, simple,
                     )  # fmt: skip
+                else:
+                    simple[:] = False
                 back = 1.0 / factor[i]
                 own, flags = values[i], dq[i, y, x0 : x0 + width]
                 light, variance = sci[i, y, x0 : x0 + width], var[i, y, x0 : x0 + width]
@@ -120,7 +129,7 @@ def subtract_band(  # type: ignore[no-untyped-def]
                     if simple[b]:
                         continue
                     c = 0
-                    if content[b] != _NOTHING:  # as outside the light, and where every frame has a bad pixel
+                    if content[b] > 0:  # as outside the light, and where every frame has a bad pixel
                         if count[b] > (state[i, b] == _SKY):
                             skies[b], spreads[b] = _median_of_sky(
                                 ordered, b, own[b], noises[i, b], state[i, b], count[b], noise[b], median_factor
@@ -149,43 +158,70 @@ def subtract_band(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _complete(  # type: ignore[no-untyped-def]
-    ordered, me, noise_of_me, state_of_me, size, total, noise, count, median_factor, low2, high2,
-    skies, spreads, simple,
-):  # fmt: skip
-    """Compute the clipped means of the columns where every frame has sky and nothing is clipped; mark them ``simple``.
+def _list(chosen, others):  # type: ignore[no-untyped-def]
+    """List the chosen frames, and return their number."""
+    size = 0
+    for j in range(chosen.size):
+        if chosen[j]:
+            others[size] = j
+            size += 1
+    return size
 
-    Those are most columns away from sources and bad pixels. Here all have the same positions in the sorted rows, so
-    the compiler turns this into vector instructions.
+
+@njit(cache=True, nogil=True)
+def _pick(row, after, own, at, k, out):  # type: ignore[no-untyped-def]
+    """Take the k-th of the sorted values without the frame's own where it is wanted."""
+    wanted = np.int32(k)
+    for b in range(BLOCK):  # one array written in a loop of its own: the compiler turns more into branches
+        x, y = row[b], after[b]
+        value = x if x < own[b] else y
+        out[b] = value if at[b] == wanted else out[b]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _complete(  # type: ignore[no-untyped-def]
+    ordered, me, noise_of_me, state_of_me, size, total, noise, count, low2, high2, skies, spreads, simple,
+    found, remaining, at,
+):  # fmt: skip
+    """Compute the clipped means of the columns where few values lack and nothing is clipped; mark them ``simple``.
+
+    Those are most columns. Positions in the sorted rows differ by a few rows between them, so every row that may be
+    wanted is offered to all, which the compiler turns into vector instructions. ``size`` is the number of sky frames;
+    ``found``, ``remaining`` and ``at`` are working space.
     """
-    c = size - 1
-    if c < 1 or median_factor.size > 0:
-        simple[:] = False
-        return
-    first, second, last = ordered[0], ordered[1], ordered[c - 1]
-    beyond = ordered[c]
-    lower, after_lower = ordered[(c - 1) // 2], ordered[(c - 1) // 2 + 1]
-    upper, after_upper = ordered[c // 2], ordered[c // 2 + 1]
+    own, lower, upper, last = found[0], found[1], found[2], found[3]
+    enough = max(1, size - _MAY_LACK)
+    least = size
     for b in range(BLOCK):
-        own = me[b]
-        x, y = lower[b], after_lower[b]
-        middle = np.float64(x if x < own else y)
-        x, y = upper[b], after_upper[b]
-        middle = 0.5 * (middle + np.float64(x if x < own else y))
-        x, y = first[b], second[b]
-        below = middle - np.float64(x if x < own else y)
-        x, y = last[b], beyond[b]
-        above = np.float64(x if x < own else y) - middle
-        limit = (noise[b] - np.float64(noise_of_me[b])) / c
+        # Without the frame itself: positions at its value or above move down by one.
+        is_sky = state_of_me[b] == _SKY
+        own[b] = me[b] if is_sky else np.float32(np.inf)
+        n = count[b] - np.int32(is_sky)
+        remaining[b], at[0, b], at[1, b], at[2, b] = n, (n - 1) >> 1, n >> 1, n - 1
+        least = min(least, n if n >= enough else size)
+    for k in range((least - 1) // 2, size // 2 + 1):
+        _pick(ordered[k], ordered[k + 1], own, at[0], k, lower)
+        _pick(ordered[k], ordered[k + 1], own, at[1], k, upper)
+    for k in range(least - 1, size):
+        _pick(ordered[k], ordered[k + 1], own, at[2], k, last)
+    row, after = ordered[0], ordered[1]
+    for b in range(BLOCK):
+        is_sky = state_of_me[b] == _SKY
+        x, y = row[b], after[b]
+        middle = 0.5 * (np.float64(lower[b]) + np.float64(upper[b]))
+        below = middle - np.float64(x if x < own[b] else y)
+        above = np.float64(last[b]) - middle
+        n = np.float64(max(remaining[b], np.int32(1)))
+        limit = (noise[b] - (np.float64(noise_of_me[b]) if is_sky else 0.0)) / n
         kept = (below * below <= low2 * limit) & (above * above <= high2 * limit)
-        simple[b] = kept & (count[b] == size) & (state_of_me[b] == _SKY)
-        skies[b] = (total[b] - np.float64(own)) / c
-        spreads[b] = limit / c
+        simple[b] = (kept | (remaining[b] <= 2)) & (remaining[b] >= enough)
+        skies[b] = (total[b] - (np.float64(own[b]) if is_sky else 0.0)) / n
+        spreads[b] = limit / n
 
 
 @njit(cache=True, nogil=True)
 def _complete_others(  # type: ignore[no-untyped-def]
-    ordered, values, noises, state, chosen, i, total, noise, count, low2, high2, skies, spreads, simple
+    ordered, values, noises, state, others, i, total, noise, count, low2, high2, skies, spreads, simple
 ):
     """Compute the clipped means of the other columns that have any sky; mark them ``simple``.
 
@@ -224,12 +260,12 @@ def _complete_others(  # type: ignore[no-untyped-def]
             else:
                 first += 1
             mean -= gone
-            for j in range(chosen.size):
-                if values[j, b] == gone and chosen[j] and state[j, b] == _SKY:
+            for j in others:
+                if values[j, b] == gone and state[j, b] == _SKY:
                     spread -= noises[j, b]
                     break
         n = last - first
-        skies[b], spreads[b], simple[b] = mean / n, spread / (n * n), True
+        skies[b], spreads[b], simple[b] = mean / n, spread / n / n, True
 
 
 @njit(cache=True, nogil=True)
@@ -244,11 +280,11 @@ def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state
         )
         value, noise, content = values[j], noises[j], state[j]
         for b in range(width):
-            value[b] = np.float32(f * light[b] + z)
+            value[b] = np.float32(((f * light[b] + z) + _ROUNDING) - _ROUNDING)
         for b in range(width):
-            noise[b] = np.float32(square * variance[b])
+            noise[b] = np.float32((square * variance[b] + _ROUNDING) - _ROUNDING)
         for b in range(width):
-            usable = ((flags[b] & _UNUSABLE) == 0) & (abs(value[b]) < _ABSURD)
+            usable = ((flags[b] & _UNUSABLE) == 0) & (abs(value[b]) < _ABSURD) & (noise[b] < _ABSURD)
             content[b] = _SKY if usable else _NOTHING
         if mask.size > 0:
             source = mask[j, y, x0 : x0 + width]
@@ -258,8 +294,14 @@ def _load(sci, var, dq, mask, factor, shift, y, x0, width, values, noises, state
 
 
 @njit(cache=True, nogil=True)
-def _change_set(chosen, me, member, values, state, ordered):  # type: ignore[no-untyped-def]
-    """Turn the sorted set of ``member`` into that of a frame and its sky frames; return the number of changes."""
+def _change_set(  # type: ignore[no-untyped-def]
+    chosen, me, member, values, noises, state, ordered, total, noise, count, content
+):
+    """Turn the sorted set of ``member``, and its sums, into those of a frame and its sky frames.
+
+    The sums are those of the sky values, of their variances, and the numbers of sky values and of frames that have
+    anything.
+    """
     gone, came, size = 0, 0, 0
     for j in range(member.size):
         wanted = chosen[j] or j == me
@@ -268,17 +310,22 @@ def _change_set(chosen, me, member, values, state, ordered):  # type: ignore[no-
         size += wanted
     changes = max(gone, came)
     if changes == 0:
-        return 0
+        return
     if gone != came or changes > _WORTH_SORTING * _passes(size):
         m = 0
+        total[:] = 0.0
+        noise[:] = 0.0
+        count[:] = 0
+        content[:] = 0
         for j in range(member.size):
             member[j] = chosen[j] or j == me
             if member[j]:
                 _sky_or_infinite(values[j], state[j], ordered[m])
+                _add(values[j], noises[j], state[j], 1, total, noise, count, content)
                 m += 1
         sort_rows(ordered, m)
         ordered[m, :] = np.inf
-        return changes
+        return
     out, into = -1, -1
     old, new = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for _ in range(changes):
@@ -290,8 +337,9 @@ def _change_set(chosen, me, member, values, state, ordered):  # type: ignore[no-
         _sky_or_infinite(values[out], state[out], old)
         _sky_or_infinite(values[into], state[into], new)
         _replace(ordered, size, old, new)
+        _add(values[out], noises[out], state[out], -1, total, noise, count, content)
+        _add(values[into], noises[into], state[into], 1, total, noise, count, content)
         member[out], member[into] = False, True
-    return changes
 
 
 @njit(cache=True, nogil=True)
@@ -327,29 +375,17 @@ def _replace(ordered, m, old, new):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sum_set(member, values, noises, state, total, noise, count, content):  # type: ignore[no-untyped-def]
-    """Compute sums, summed variances and numbers of the sky values of a set; return the number of its frames.
-
-    ``content`` becomes `_NOTHING` where no frame has anything.
-    """
-    size = 0
-    total[:] = 0.0
-    noise[:] = 0.0
-    count[:] = 0
-    content[:] = _NOTHING
-    for j in range(member.size):
-        if not member[j]:
-            continue
-        size += 1
-        for b in range(BLOCK):
-            sky = state[j, b] == _SKY
-            value, variance = np.float64(values[j, b]), np.float64(noises[j, b])
-            total[b] += value if sky else 0.0
-            noise[b] += variance if sky else 0.0
-            count[b] += 1 if sky else 0
-        for b in range(BLOCK):
-            content[b] |= state[j, b]
-    return size
+def _add(values, noises, state, sign, total, noise, count, content):  # type: ignore[no-untyped-def]
+    """Add a frame's block to the sums, or subtract it; both are exact."""
+    for b in range(BLOCK):
+        sky = state[b] == _SKY
+        value, variance = np.float64(values[b]), np.float64(noises[b])
+        total[b] += sign * value if sky else 0.0
+        noise[b] += sign * variance if sky else 0.0
+    one = np.int32(sign)
+    for b in range(BLOCK):
+        count[b] += one if state[b] == _SKY else np.int32(0)
+        content[b] += one if state[b] != _NOTHING else np.int32(0)
 
 
 @njit(cache=True, nogil=True)

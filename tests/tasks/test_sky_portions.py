@@ -59,6 +59,11 @@ def frames(raw_frame, workspace):
     return made
 
 
+def in_portions_of(monkeypatch, frames):
+    monkeypatch.setattr(sky_group, "AT_ONCE", 1)
+    monkeypatch.setattr(sky_group, "PORTION", frames)
+
+
 def subtracted(frames, workspace):
     names = tuple(frames)
     return subtract_group_sky.fn(
@@ -71,10 +76,10 @@ def identities(done) -> dict[str, str]:
 
 
 def test_portions_change_no_pixel_and_short_groups_keep_their_planes(frames, workspace, monkeypatch):
-    monkeypatch.setattr(sky_group, "PORTION", 5)
+    in_portions_of(monkeypatch, 5)
     small = identities(subtracted(frames, workspace))
     assert all(open_if_intact(one.folder) for one in frames.values())
-    monkeypatch.setattr(sky_group, "PORTION", 100)
+    monkeypatch.setattr(sky_group, "AT_ONCE", COUNT)
     whole = workspace.model_copy(update={"data_dir": workspace.data_dir.parent / "other"})
     assert identities(subtracted(frames, whole)) == small
     assert len(small) == COUNT
@@ -85,7 +90,7 @@ def test_a_portion_of_one_frame_is_flattened_like_the_others(frames, workspace, 
     for i, one in enumerate(frames.values()):
         sci = planes(i)["sci"] + (300.0 * np.sin(i) * (x * x - y * y)).astype(np.float32)
         write_planes(one.folder, planes(i) | {"sci": sci}, meta(one.key, one.metrics))
-    monkeypatch.setattr(sky_group, "PORTION", 1)
+    in_portions_of(monkeypatch, 1)
     names = tuple(frames)
     done = subtract_group_sky.fn(
         "W", frames, names, names, DETRENDING, SkyParameters(maximum=6), workspace, SkyMasks(frames=())
@@ -94,7 +99,7 @@ def test_a_portion_of_one_frame_is_flattened_like_the_others(frames, workspace, 
 
 
 def test_released_planes_are_made_again_only_where_a_lost_portion_needs_them(frames, workspace, monkeypatch):
-    monkeypatch.setattr(sky_group, "PORTION", 5)
+    in_portions_of(monkeypatch, 5)
     done = subtracted(frames, workspace.model_copy(update={"scratch_limit": 2**20}))
     assert all(released(one.folder) for one in frames.values())
     before = identities(done)

@@ -85,7 +85,10 @@ def naive(frames, selection, parameters, flat_variance=None):
     for name, skies in selection.items():
         sci, var, flags = data[name][0].copy(), data[name][1].copy(), dq[name].copy()
         for y, x in np.ndindex(sci.shape):
-            usable = [s for s in skies if not dq[s][y, x] & UNUSABLE and np.isfinite(data[s][0][y, x])]
+            usable = [
+                s for s in skies
+                if not dq[s][y, x] & UNUSABLE and np.isfinite(data[s][0][y, x]) and data[s][1][y, x] < 1e9
+            ]  # fmt: skip
             free = [s for s in usable if masks[s] is None or not masks[s][y, x]]
             chosen = free or usable
             values = [data[s][0][y, x] * factor[s] for s in chosen]
@@ -127,9 +130,9 @@ def hard_set(folder, rng, n, shape, *, masks):
         mask = (rng.random(shape) < 0.3).astype(np.uint8) if masks else None
         if masks:
             mask[:, 7] = 1
-        frames.append(
-            frame(folder, f"f{i:02d}", sci, rng.uniform(700, 1100, shape), dq, level=level, mask=mask)
-        )
+        var = rng.uniform(700, 1100, shape)
+        var[0, 9], var[1, 9] = (np.nan, 1e20) if i == 1 else (900, 900)
+        frames.append(frame(folder, f"f{i:02d}", sci, var, dq, level=level, mask=mask))
     return frames
 
 
@@ -177,11 +180,16 @@ def test_any_selection_equals_the_naive_loop(tmp_path_factory, data):
         np.testing.assert_allclose(done[name].rows("var"), var, rtol=2e-5)
 
 
-def test_windows_of_a_long_sequence_equal_the_naive_loop(tmp_path):
-    frames = hard_set(tmp_path, np.random.default_rng(8), 16, (3, 40), masks=False)
+@pytest.mark.parametrize(
+    ("n", "limits", "sizes"),
+    [(16, {"fewest": 3}, {4, 5, 6, 7, 8}), (26, {"fewest": 14, "maximum": 14}, {14})],
+    ids=["a few", "more than may lack in a row of values"],
+)
+def test_windows_of_a_long_sequence_equal_the_naive_loop(tmp_path, n, limits, sizes):
+    frames = hard_set(tmp_path, np.random.default_rng(8), n, (3, 40), masks=n > 20)
     sequence = [facts(f.name, seconds=150.0 * i, p=5.0 * i) for i, f in enumerate(frames)]
-    choice = choose_sky(sequence, SkyParameters(fewest=3))
-    assert {len(s) for s in choice.skies.values()} == {4, 5, 6, 7, 8}  # fewer at the ends
+    choice = choose_sky(sequence, SkyParameters(**limits))
+    assert {len(s) for s in choice.skies.values()} == sizes  # fewer at the ends
     parameters = SkyParameters(residual="none")
     done, _ = subtract(tmp_path, frames, choice.skies, parameters)
     for name, (sci, var, _) in naive(frames, choice.skies, parameters).items():
