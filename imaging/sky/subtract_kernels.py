@@ -21,8 +21,9 @@ from imaging.pixels.median_kernels import sort_rows
 _UNUSABLE = np.uint16(UNUSABLE)
 _NO_DATA = np.uint16(DQ.NO_DATA)
 _OVERLAP = np.uint16(DQ.OVERLAP)
-#: Pixels in a block: the sorted values of ten frames stay in the fastest cache.
-BLOCK = 256
+#: Pixels in a block: 2 kB of each frame are read in one piece, and the values of a hundred frames stay in the cache of
+#: a core. Blocks of 256 take a quarter longer.
+BLOCK = 512
 #: No pixel has as many electrons, or as large a variance; a larger one (or NaN) would corrupt the sums.
 _ABSURD = 1e9
 #: Values (electrons) and variances are rounded to multiples of 2^-14 by adding and subtracting this: then sums of

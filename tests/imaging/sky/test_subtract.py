@@ -140,8 +140,8 @@ def hard_set(folder, rng, n, shape, *, masks):
 @pytest.mark.parametrize("masks", [False, True])
 def test_equals_the_naive_loop(tmp_path, operation, masks):
     rng = np.random.default_rng(3)
-    frames = hard_set(tmp_path, rng, 7, (5, 270), masks=masks)
-    relative = rng.uniform(0, 1e-4, (5, 270)).astype(np.float32)
+    frames = hard_set(tmp_path, rng, 7, (5, 530), masks=masks)
+    relative = rng.uniform(0, 1e-4, (5, 530)).astype(np.float32)
     parameters = SkyParameters(operation=operation, residual="none", low=2.5, high=3.5)
     done, metrics = subtract(
         tmp_path, frames, all_but_me(frames), parameters, flat_variance=lambda rows: relative[rows]
