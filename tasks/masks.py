@@ -28,7 +28,7 @@ from tasks.support.workspace import Workspace
 
 #: Planes of the first pass: sources are found without variances.
 #: Most frames subtracted at a time: more than in the second pass, as only masks remain of them.
-_PORTION: Final = 14
+_PORTION: Final = 8
 _LAYOUT: Final = {"sci": np.float32, "dq": np.uint16}
 
 

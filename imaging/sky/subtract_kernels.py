@@ -109,7 +109,9 @@ def subtract_band(  # type: ignore[no-untyped-def]
             for i in range(n):
                 if not target[i]:
                     continue
-                _change_set(selection[i], i, member, values, noises, state, ordered, total, noise, count, content)
+                _change_set(
+                    selection[i], i, member, values, noises, state, ordered, total, noise, count, content
+                )
                 if median_factor.size == 0:
                     size = _list(selection[i], others)
                     _complete(

@@ -52,7 +52,7 @@ def test_a_process_that_grows_after_its_caches_have_filled_is_noticed() -> None:
     for part in ("worker", "watcher"):
         assert found[f"growth of the {part}"].value == pytest.approx(0.0)
         assert found[f"growth of the {part}"].good
-    # Each of its processes lived through ten nights only: nothing can be said of its growth.
+    # Each of its processes lived through ten nights only: its growth cannot be judged.
     assert found["memory of the judge"].good is None
 
 
