@@ -27,8 +27,6 @@ from tasks.support.step import step
 from tasks.support.workspace import Workspace
 
 #: Planes of the first pass: sources are found without variances.
-#: Most frames subtracted at a time: more than in the second pass, as only masks remain of them.
-_PORTION: Final = 8
 _LAYOUT: Final = {"sci": np.float32, "dq": np.uint16}
 
 
@@ -64,7 +62,7 @@ def find_masks(
     known: dict[str, Measured] = {}
     with step("masks", label, workspace) as current:
         current.reused = True
-        for portion in group.portions(_PORTION):
+        for portion in group.portions():
             earlier = [found(workspace, key, f.frame) for f in portion]
             if all(earlier):
                 masks += [e for e in earlier if e]

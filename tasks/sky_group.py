@@ -62,11 +62,11 @@ class SkyGroup(Reference):
         """The frames to subtract the sky from."""
         return [f for f in self.frames if f.name in self.skies]
 
-    def portions(self, most: int | None = None) -> list[list[ScratchRef]]:
-        """Return the frames to subtract the sky from, at most some at a time; default: `PORTION`."""
+    def portions(self) -> list[list[ScratchRef]]:
+        """Return the frames to subtract the sky from, some at a time."""
         if len(self.targets) <= AT_ONCE:
             return [self.targets]
-        n = math.ceil(len(self.targets) / (most or PORTION))
+        n = math.ceil(len(self.targets) / PORTION)
         ends = [round(i * len(self.targets) / n) for i in range(n + 1)]
         return [self.targets[first:last] for first, last in itertools.pairwise(ends)]
 

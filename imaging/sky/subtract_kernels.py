@@ -94,8 +94,7 @@ def subtract_band(  # type: ignore[no-untyped-def]
     count = np.zeros(BLOCK, np.int32)
     content = np.zeros(BLOCK, np.int32)
     found = np.empty((4, BLOCK), np.float32)
-    remaining, at = np.empty(BLOCK, np.int32), np.empty((3, BLOCK), np.int32)
-    others = np.empty(n, np.int64)
+    at = np.empty((3, BLOCK), np.int32)
     few, few_noises = np.empty(n, np.float64), np.empty(n, np.float64)
     low2, high2 = low * low, high * high
     flat = flat_variance.size > 0
@@ -113,13 +112,13 @@ def subtract_band(  # type: ignore[no-untyped-def]
                     selection[i], i, member, values, noises, state, ordered, total, noise, count, content
                 )
                 if median_factor.size == 0:
-                    size = _list(selection[i], others)
+                    others = np.flatnonzero(selection[i])
                     _complete(
-                        ordered, values[i], noises[i], state[i], size, total, noise, count, low2, high2,
-                        skies, spreads, simple, found, remaining, at,
+                        ordered, values[i], noises[i], state[i], others.size, total, noise, count, low2, high2,
+                        skies, spreads, simple, found, at,
                     )  # fmt: skip
                     _complete_others(
-                        ordered, values, noises, state, others[:size], i, total, noise, count, low2, high2,
+                        ordered, values, noises, state, others, i, total, noise, count, low2, high2,
                         skies, spreads, simple,
                     )  # fmt: skip
                 else:
@@ -161,17 +160,6 @@ def subtract_band(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _list(chosen, others):  # type: ignore[no-untyped-def]
-    """List the chosen frames, and return their number."""
-    size = 0
-    for j in range(chosen.size):
-        if chosen[j]:
-            others[size] = j
-            size += 1
-    return size
-
-
-@njit(cache=True, nogil=True)
 def _pick(row, after, own, at, k, out):  # type: ignore[no-untyped-def]
     """Take the k-th of the sorted values without the frame's own where it is wanted."""
     wanted = np.int32(k)
@@ -184,13 +172,13 @@ def _pick(row, after, own, at, k, out):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def _complete(  # type: ignore[no-untyped-def]
     ordered, me, noise_of_me, state_of_me, size, total, noise, count, low2, high2, skies, spreads, simple,
-    found, remaining, at,
+    found, at,
 ):  # fmt: skip
     """Compute the clipped means of the columns where few values lack and nothing is clipped; mark them ``simple``.
 
     Those are most columns. Positions in the sorted rows differ by a few rows between them, so every row that may be
     wanted is offered to all, which the compiler turns into vector instructions. ``size`` is the number of sky frames;
-    ``found``, ``remaining`` and ``at`` are working space.
+    ``found`` and ``at`` are working space.
     """
     own, lower, upper, last = found[0], found[1], found[2], found[3]
     enough = max(1, size - _MAY_LACK)
@@ -200,7 +188,7 @@ def _complete(  # type: ignore[no-untyped-def]
         is_sky = state_of_me[b] == _SKY
         own[b] = me[b] if is_sky else np.float32(np.inf)
         n = count[b] - np.int32(is_sky)
-        remaining[b], at[0, b], at[1, b], at[2, b] = n, (n - 1) >> 1, n >> 1, n - 1
+        at[0, b], at[1, b], at[2, b] = (n - 1) >> 1, n >> 1, n - 1
         least = min(least, n if n >= enough else size)
     for k in range((least - 1) // 2, size // 2 + 1):
         _pick(ordered[k], ordered[k + 1], own, at[0], k, lower)
@@ -214,10 +202,11 @@ def _complete(  # type: ignore[no-untyped-def]
         middle = 0.5 * (np.float64(lower[b]) + np.float64(upper[b]))
         below = middle - np.float64(x if x < own[b] else y)
         above = np.float64(last[b]) - middle
-        n = np.float64(max(remaining[b], np.int32(1)))
+        remaining = at[2, b] + 1
+        n = np.float64(max(remaining, 1))
         limit = (noise[b] - (np.float64(noise_of_me[b]) if is_sky else 0.0)) / n
         kept = (below * below <= low2 * limit) & (above * above <= high2 * limit)
-        simple[b] = (kept | (remaining[b] <= 2)) & (remaining[b] >= enough)
+        simple[b] = (kept | (remaining <= 2)) & (remaining >= enough)
         skies[b] = (total[b] - (np.float64(own[b]) if is_sky else 0.0)) / n
         spreads[b] = limit / n
 
