@@ -163,7 +163,7 @@ def judge(product: Product, wanted: Wanted) -> str | None:
     difference = rule.first_difference(product.keys, facts)
     if difference is not None:
         return difference
-    if product.status not in ("candidate", "certified"):
+    if not product.counts:
         return f"status {product.status}"
     if product.damaged:
         return DAMAGED

@@ -96,7 +96,7 @@ def why_not(product: Product, rule: Rule | None, facts: FrameFacts, system: str)
     difference = rule.first_difference(rule.keys_of(product.facts), facts)
     if difference is not None:
         return difference
-    if product.status not in ("candidate", "certified"):
+    if not product.counts:
         return f"status {product.status}"
     if product.tier is Tier.TAINTED:
         return "made with something rejected"
