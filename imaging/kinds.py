@@ -12,6 +12,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
+from imaging.listed import filled
+
 #: Kinds of product, each after those that it needs.
 ProductKind = Literal["dark", "bpm", "flat", "distortion", "image", "mosaic"]
 #: Kinds that are applied to frames.
@@ -80,8 +82,8 @@ class Kind:
         How far apart in time frames and products may be, days, by the names of
         `imaging.instruments.instrument.Window`; an instrument's table may have others.
     configuration
-        Its configuration as observers name it, with facts in braces; for a kind that is not applied to frames,
-        of itself.
+        Its configuration as observers name it, a template of `imaging.listed.filled`; for a kind that is not applied
+        to frames, of itself.
     frame_configuration
         The same of a frame that needs it, in messages.
     comparison
@@ -179,6 +181,14 @@ class Kind:
         needed = {*self.needs, *(self.needs_thermal if thermal else ())}
         return tuple(kind for kind in CALIBRATION_KINDS if kind in needed)
 
+    def configured(self, facts: Mapping[str, Any]) -> str:
+        """Return the configuration of a product with these facts, as observers name it."""
+        return filled(self.configuration, facts)
+
+    def wanted_by(self, facts: Mapping[str, Any]) -> str:
+        """Return the same of a frame with these facts that needs it."""
+        return filled(self.frame_configuration, facts)
+
 
 def _days(**windows: float) -> Mapping[str, float]:
     return MappingProxyType(windows)
@@ -193,8 +203,8 @@ _TABLE: Final = (
         metrics="imaging.calibrations.dark.DarkMetrics",
         same=("detector", "binning", "exposure_time", "read_pairs", "coadds", "section"),
         windows=_days(gap=5, group=30, near=10, wait=90, serve=90),
-        configuration="{exposure_time:g} s {read_pairs} reads {coadds} coadds",
-        frame_configuration="exposure {exposure_time:g} s, {read_pairs} read pairs, {coadds} coadds",
+        configuration="{exposure_time:g} s {read_pairs:n read} {coadds:n coadd}",
+        frame_configuration="exposure {exposure_time:g} s, {read_pairs:n read pair}, {coadds:n coadd}",
         comparison="difference", limits="dark",
         applied_card="DARKIM", primitives=("darkCorrect",),
     ),

@@ -6,8 +6,9 @@ Every list of problems that a user sees (terminal, log, report, page, artifact) 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from string import Formatter
+from typing import Any, Final, NamedTuple
 
 #: Names in a list before it is cut.
 _MOST: Final = 6
@@ -88,6 +89,22 @@ def listed(names: Iterable[str], most: int = _MOST) -> str:
 def counted(number: int, one: str, several: str = "") -> str:
     """Return a number with its noun, which takes an s in the plural if no other is given: ``1 file``, ``2 files``."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def filled(template: str, facts: Mapping[str, Any]) -> str:
+    """Return a template with its facts; ``{coadds:n coadd}`` gives a number with its noun, as `counted` does."""
+    return _COUNTING.vformat(template, (), facts)
+
+
+class _Counting(Formatter):
+    """Formats ``{...:n noun}`` as a number of things."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        noun = format_spec.removeprefix("n ")
+        return super().format_field(value, format_spec) if noun == format_spec else counted(value, noun)
+
+
+_COUNTING: Final = _Counting()
 
 
 def _without_numbers(name: str, text: str) -> str:

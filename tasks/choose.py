@@ -396,5 +396,5 @@ def _none_serves(
 
 def _asked(kind: CalibrationKind, frames: FrameSet) -> str:
     facts = frames.middle.facts
-    usual = KINDS[kind].frame_configuration.format(**facts.values)
+    usual = KINDS[kind].wanted_by(facts.values)
     return usual or ", ".join(f"{name} {facts.value(name)}" for name in facts.table.same[kind])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imaging.kinds import CALIBRATION_KINDS, KINDS, STACK
+from imaging.listed import filled
 
 if TYPE_CHECKING:
     from calib_store.model.records import Product
@@ -12,15 +13,15 @@ if TYPE_CHECKING:
 
 #: Facts of the configuration that a product serves, in the order in which a table shows them.
 _SERVES = (
-    ("filter_id", "{}"), ("exposure_time", "{:g} s"), ("read_pairs", "{} reads"), ("coadds", "{} coadds"),
-    ("detector", "detector {}"),
+    ("filter_id", "{filter_id}"), ("exposure_time", "{exposure_time:g} s"), ("read_pairs", "{read_pairs:n read}"),
+    ("coadds", "{coadds:n coadd}"), ("detector", "detector {detector}"),
 )  # fmt: skip
 
 
 def serves(product: Product) -> str:
     """Return a short description of the configuration that a product serves; for an image, of its own."""
     facts = product.keys or product.facts
-    shown = {key: form.format(facts[key]) for key, form in _SERVES if facts.get(key) not in (None, "")}
+    shown = {key: filled(form, facts) for key, form in _SERVES if facts.get(key) not in (None, "")}
     if facts.get("coadds") == 1:
         shown.pop("coadds")
     if len(shown) > 1:

@@ -19,6 +19,12 @@ _MOST: Final = 10
 _SOON: Final = 60.0
 #: Restarts of a part within an hour from which they are reported.
 OFTEN: Final = 3
+#: What the server calls states of runs, as a user would; others are shown as they are.
+_STATES: Final = {
+    "Running": "", "Scheduled": "", "Late": "", "Pending": "starting", "Submitting": "starting",
+    "InfrastructurePending": "starting", "Cancelling": "being cancelled", "Paused": "paused",
+    "Suspended": "suspended", "Retrying": "another attempt", "AwaitingRetry": "waits for another attempt",
+}  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -81,11 +87,11 @@ def _runs(runs: Sequence[KnownRun] | None) -> Iterator[Line]:
 
 
 def _run(run: KnownRun) -> str:
-    state = "" if run.state in ("Running", "Scheduled", "Late") else f" ({run.state})"
+    state = _STATES.get(run.state, run.state)
     since = f", since {_moment(run.since)}" if run.since is not None else ""
     if run.space is not None:
         return f"{run.name} {run.space.text()}, since {_moment(run.space.since)}, after attempt {run.space.attempts}"
-    return f"{run.name}{state}{since}"
+    return f"{run.name}{f' ({state})' if state else ''}{since}"
 
 
 def _sequences(found: Overview) -> Iterator[Line]:

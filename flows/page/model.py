@@ -36,6 +36,8 @@ class NightFrame:
         Paths where it was seen.
     problem
         Why it is not used; empty for a usable frame.
+    remedy
+        What a user can do about it.
     added_at
         When the store first had it.
     """
@@ -44,6 +46,7 @@ class NightFrame:
     sha256: str
     paths: tuple[Path, ...] = ()
     problem: str = ""
+    remedy: str = ""
     added_at: datetime | None = None
 
     @property

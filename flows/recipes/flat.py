@@ -14,6 +14,7 @@ from flows.recipes.submissions import Submissions
 from imaging.frames.calibration_groups import FlatGroups
 from imaging.frames.facts import FrameFacts
 from imaging.kinds import CalibrationKind, ProductKind
+from imaging.listed import counted
 from tasks.flat import FlatSet, build_flat
 from tasks.support.references import FrameSet, LeftOut, RawFrame
 
@@ -117,7 +118,7 @@ def _note_lamps_alone(night: Planning, flats: Collection[FlatSet]) -> None:
             name=", ".join(group.members),
             noun="group",
             reason=f"lamp-{group.lamp or 'unknown'} flats in {group.filter} of {group.exposure_time:g} s with "
-            f"{group.read_pairs} read pairs, without "
+            f"{counted(group.read_pairs, 'read pair')}, without "
             + ("lamp-offs" if group.lamp == "on" or outdone.intersection(group.members) else "lamp-ons")
             + " of the same exposure, read mode and filter"
             + (", and not needed in this band" if group.lamp == "on" and group.thermal else ""),

@@ -64,9 +64,9 @@ def _title(product: Product) -> str:
     """
     kind = KINDS[product.kind]
     if not kind.is_calibration:
-        return f"{kind.name} {kind.configuration.format_map(_Facts(product.facts))}".strip()
+        return f"{kind.name} {kind.configured(_Facts(product.facts))}".strip()
     try:
-        usual = kind.configuration.format(**product.keys)
+        usual = kind.configured(product.keys)
     except KeyError:
         usual = ""
     return f"{kind.name} {usual}" if usual else _configuration(product)

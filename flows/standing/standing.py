@@ -98,14 +98,10 @@ def standings(page: NightPage, habits: Habits, now: datetime) -> tuple[Standing,
 
 
 def unused(page: NightPage) -> tuple[LeftOut, ...]:
-    """Return the frames of a night that are not used; those that a user rejected with the remedy."""
-    rejected = {frame.name for frame in page.frames if frame.problem.startswith("rejected by")}
+    """Return the frames of a night that are not used; those whose run named no remedy, with that of the frame."""
+    remedies = {frame.name: frame.remedy for frame in page.frames}
     return tuple(
-        one
-        if one.remedy or one.name not in rejected
-        else one.model_copy(
-            update={"remedy": f'If it is good after all: nirflow cal reinstate {one.name} --reason "..."'}
-        )
+        one if one.remedy else one.model_copy(update={"remedy": remedies.get(one.name, "")})
         for one in page.left_out
     )
 

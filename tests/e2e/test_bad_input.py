@@ -179,7 +179,7 @@ def test_science_without_a_dark_fails_with_a_remedy_and_a_frame_without_sky_is_m
     assert any(text.startswith("no sky frame") and "S20131121S0840" in text for text in lonely.warnings)
     short = bad.failure("Short")
     assert "no dark serves S20131121S085" in short
-    assert "exposure 60 s, 8 read pairs, 1 coadds" in short
+    assert "exposure 60 s, 8 read pairs, 1 coadd" in short
     assert "S20131120S0115_dark.fits: exposure 120 s, frame 60 s" in short
     assert "--use dark=" in short
     assert "--allow-missing dark" in short

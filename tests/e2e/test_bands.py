@@ -72,7 +72,7 @@ def test_k_flat_uses_the_dark_of_the_store_or_reports_what_it_lacks(
     assert bare.kinds() == ["dark"]
     refused = bare.failure("flat K-red")
     assert "no dark serves" in refused
-    assert "exposure 2 s, 1 read pairs, 1 coadds" in refused
+    assert "exposure 2 s, 1 read pair, 1 coadd" in refused
     assert "--use dark=" in refused
     (mask,) = [one for one in bare.report.left_out if one.name == "bad pixel mask"]
     assert mask.reason == "no darks of 2 s to go with the lamp-offs"

@@ -42,7 +42,7 @@ def lab(new_lab: Callable[..., Lab]) -> Lab:
         ),
         (
             "lamp_on", "S20131126S1111.fits, S20131126S1112.fits, S20131126S1113.fits",
-            ("lamp-off flats in Y of 20 s with 1 read pairs, without lamp-ons of the same", "Add the night"),
+            ("lamp-off flats in Y of 20 s with 1 read pair, without lamp-ons of the same", "Add the night"),
         ),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging.listed import Gathered, counted, gathered, listed
+from imaging.listed import Gathered, counted, filled, gathered, listed
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +71,11 @@ def test_lists_and_counts() -> None:
         "0 archives",
     )
     assert (counted(1, "file"), counted(2, "file")) == ("1 file", "2 files")
+
+
+def test_a_template_counts_things() -> None:
+    template = "{time:g} s, {pairs:n read pair}, {coadds:n coadd}"
+    assert filled(template, {"time": 20.0, "pairs": 1, "coadds": 2}) == "20 s, 1 read pair, 2 coadds"
 
 
 #: A part of a list joined, its own plural or its own unit of bytes.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from pydantic import SecretStr
 
 from calib_store.model.records import FrameRecord, Run
@@ -18,6 +19,7 @@ from deployments.prefect_api.rest import Rest, RestError
 from deployments.prefect_api.space_wait import SpaceWait
 from deployments.settings.all_settings import NotifySettings, Settings
 from deployments.status.arriving import SILENCE, ArrivingFile, WatcherRecord, write_record
+from deployments.status.due import KnownRun
 from deployments.status.overview import Overview, overview
 from deployments.status.prefect_runs import server_facts
 from deployments.status.supervisor_state import PartState, ServiceState
@@ -147,6 +149,16 @@ def test_a_part_that_restarts_often_is_reported() -> None:
     assert [line.text for line in restarts(state)] == [
         "the worker was restarted 3 times within the last hour; it ended with code 1; see w.log"
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [("Running", "science Y A"), ("Submitting", "science Y A (starting)"), ("Late", "science Y A"),
+     ("Cancelling", "science Y A (being cancelled)"), ("Blocked", "science Y A (Blocked)")],
+)  # fmt: skip
+def test_states_of_runs_are_put_into_words(state: str, text: str) -> None:
+    run = KnownRun(id="1", name="science Y A", state=state, stage="queued", since=None)
+    assert [one.text for one in lines(Overview(at=datetime.now(UTC), runs=(run,)), "")] == [text]
 
 
 def test_a_run_that_waits_for_disk_space_is_shown_with_what_is_free(tmp_path: Path) -> None:

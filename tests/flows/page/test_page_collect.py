@@ -156,6 +156,11 @@ def test_what_was_left_out_and_why(
     }
     assert page.groups == ()
     assert [bool(frame.problem) for frame in page.frames] == [True, True, False]
+    assert [frame.remedy for frame in page.frames] == [
+        f'If it is good after all: nirflow cal reinstate {bad.name} --reason "..."',
+        "Fetch or correct its file: a file that changes is examined again.",
+        "",
+    ]
 
 
 def test_two_frames_of_one_name_are_two_frames(

@@ -70,7 +70,7 @@ def test_calibrations_of_the_day_belong_to_the_night_before_at_their_own_site(
     ("kind", "keys", "title"),
     [
         ("dark", {"exposure_time": 120.0}, "dark exposure_time 120.0"),
-        ("dark", {"exposure_time": 120.0, "read_pairs": 8, "coadds": 1}, "dark 120 s 8 reads 1 coadds"),
+        ("dark", {"exposure_time": 120.0, "read_pairs": 8, "coadds": 1}, "dark 120 s 8 reads 1 coadd"),
         ("flat", {"filter": "Y"}, "flat filter Y"),
         ("bpm", {}, "bpm"),
     ],

@@ -21,10 +21,10 @@ UP = Habits(up=True, quiet=60.0, waiting_days=14)
 DOWN = Habits(up=False, quiet=60.0, waiting_days=14)
 
 
-def frame(number: int, age: float, problem: str = "") -> NightFrame:
+def frame(number: int, age: float, problem: str = "", remedy: str = "") -> NightFrame:
     """Return a frame that arrived ``age`` seconds ago."""
     facts = cast("Any", SimpleNamespace(name=f"S{number}"))
-    return NightFrame(facts, f"sha{number}", (), problem, NOW - timedelta(seconds=age))
+    return NightFrame(facts, f"sha{number}", (), problem, remedy, NOW - timedelta(seconds=age))
 
 
 def product(*numbers: int, age: float, left_out: tuple[LeftOut, ...] = ()) -> NightProduct:
@@ -146,12 +146,12 @@ def test_a_group_that_met_a_full_disk_waits_for_space() -> None:
 
 
 def test_unused_frames_come_with_a_remedy() -> None:
-    rejected = frame(2, 100, problem="rejected by Ana on 2026-01-01: cloud")
+    rejected = frame(2, 100, problem="rejected by Ana on 2026-01-01: cloud", remedy="Reinstate it.")
     page = NightPage(
         date(2026, 1, 1), (frame(1, 100), rejected), (), (), (), (),
         (LeftOut(name="S2", reason=rejected.problem), LeftOut(name="S9", reason="truncated", remedy="Copy it.")),
         (), (),
     )  # fmt: skip
     first, second = unused(page)
-    assert first.remedy == 'If it is good after all: nirflow cal reinstate S2 --reason "..."'
+    assert (first.name, first.remedy) == ("S2", "Reinstate it.")
     assert (second.name, second.remedy) == ("S9", "Copy it.")
