@@ -27,7 +27,7 @@ from tasks.support.references import LeftOut, Reference, ScratchRef
 
 #: Most frames subtracted at a time, and flattened together with their sky frames. With fewer, frames are read as sky
 #: more often; with more, planes that could be released stay longer.
-PORTION: Final = 6
+PORTION: Final = 10
 #: A group of up to so many frames is subtracted at once: each of its frames is read once.
 AT_ONCE: Final = 36
 #: A frame's planes, or the error with which its task ended.

@@ -53,6 +53,7 @@ from tasks.stack_record import (
     stack_cards,
     weakly_aligned,
 )
+from tasks.support.allocator import give_back_free_memory
 from tasks.support.decorator import step_task
 from tasks.support.parameters import ReductionParameters
 from tasks.support.references import Calibrations, LeftOut, ProductRef, ScratchRef
@@ -341,6 +342,7 @@ def stack_frames(
     inputs = [
         _stack_input(entry, sky, catalogues[entry.name].metrics, distortion) for entry in alignment.used
     ]
+    give_back_free_memory()
     result = make_stack(
         inputs,
         grid,

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from imaging.io.scratch.flag_bands import FlagBands
 from imaging.io.scratch.plane_file import PlaneFile
 from imaging.machine import writing_to
 from imaging.pixels import flag_runs
@@ -49,12 +50,7 @@ def write_planes(
         try:
             manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
             for name, plane in planes.items():
-                data = np.ascontiguousarray(plane)
-                packed = flag_runs.encode(data)
-                content = data.data if packed is None else packed
-                (aside / name).write_bytes(content)
-                digest = hashlib.sha256(content).hexdigest()
-                manifest["planes"][name] = _described(data.dtype, data.shape, digest, packed is not None)
+                manifest["planes"][name] = _written(aside / name, np.ascontiguousarray(plane))
             for name, source in (same or {}).items():
                 _link(source.folder / name, aside / name)
                 manifest["planes"][name] = source.entry(name)
@@ -70,7 +66,8 @@ class PlanesWriter:
     """Planes of one scratch folder, written by rows in any order; the complete folder appears at `commit`.
 
     The files are created with their full size next to the folder, so threads may write different rows at the
-    same time. Without `commit` (an error, a `with` block that ends early) nothing is left behind.
+    same time; planes of flags stay in memory as runs until `commit`. Without it (an error, a `with` block that ends
+    early) nothing is left behind.
 
     Parameters
     ----------
@@ -89,10 +86,16 @@ class PlanesWriter:
             name: PlaneFile(str(self._aside / name), np.dtype(dtype), tuple(shape))
             for name, (dtype, shape) in layout.items()
         }
-        with writing_to(folder, sum(plane.size for plane in self._planes.values())):
+        self._flags = {
+            name: FlagBands(plane.shape[1:], plane.dtype)
+            for name, plane in self._planes.items()
+            if plane.dtype.kind == "u"
+        }
+        in_files = [plane for name, plane in self._planes.items() if name not in self._flags]
+        with writing_to(folder, sum(plane.size for plane in in_files)):
             self._aside.mkdir()
             try:
-                for plane in self._planes.values():
+                for plane in in_files:
                     with plane.opened(os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
                         os.ftruncate(descriptor, plane.size)
             except BaseException:
@@ -116,6 +119,9 @@ class PlanesWriter:
             raise ValueError(
                 f"{self.folder.name}/{name}: rows of {data.dtype} {data.shape}, expected {plane.dtype} {shape}"
             )
+        if name in self._flags:
+            self._flags[name].write(first, data)
+            return
         left = np.ascontiguousarray(data).data.cast("B")
         offset = first * plane.row_bytes
         # Opened for each band: a group has three planes for each frame, more than a process may keep open.
@@ -129,26 +135,24 @@ class PlanesWriter:
         plane = self._planes[name]
         first, shape = plane.extent(rows)
         out = np.empty(shape, plane.dtype)
-        plane.read_into(first, out)
+        self.read_into(name, first, out)
         return out
 
     def read_into(self, name: str, first: int, out: NDArray[Any]) -> None:
         """Fill ``out``, contiguous and of the plane's dtype and width, with rows as written so far from ``first``."""
-        self._planes[name].read_into(first, out)
+        (self._flags.get(name) or self._planes[name]).read_into(first, out)
 
     def commit(self, meta: Mapping[str, Any] | None = None) -> Path:
         """Checksum the planes, write the manifest with ``meta`` (JSON values) and rename the folder."""
         manifest: dict[str, Any] = {"meta": dict(meta or {}), "planes": {}}
-        for name, plane in self._planes.items():
-            packed = flag_runs.encode(self.rows(name)) if plane.dtype.kind == "u" else None
-            if packed is not None:
-                (self._aside / name).write_bytes(packed)
-                digest = hashlib.sha256(packed).hexdigest()
-            else:
+        with writing_to(self.folder):
+            for name, plane in self._planes.items():
+                if name in self._flags:
+                    manifest["planes"][name] = _written(self._aside / name, self.rows(name))
+                    continue
                 with (self._aside / name).open("rb", buffering=0) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
-            manifest["planes"][name] = _described(plane.dtype, plane.shape, digest, packed is not None)
-        with writing_to(self.folder):
+                manifest["planes"][name] = _described(plane.dtype, plane.shape, digest)
             (self._aside / _MANIFEST).write_text(json.dumps(manifest))
             _replace(self.folder, self._aside)
         return self.folder
@@ -168,7 +172,17 @@ def _link(path: Path, new: Path) -> None:
         shutil.copyfile(path, new)
 
 
-def _described(dtype: np.dtype[Any], shape: tuple[int, ...], sha256: str, packed: bool) -> dict[str, Any]:
+def _written(path: Path, data: NDArray[Any]) -> dict[str, Any]:
+    """Write a plane, one of flags as runs; return its entry in the manifest."""
+    packed = flag_runs.encode(data)
+    content = data.data if packed is None else packed
+    path.write_bytes(content)
+    return _described(data.dtype, data.shape, hashlib.sha256(content).hexdigest(), packed is not None)
+
+
+def _described(
+    dtype: np.dtype[Any], shape: tuple[int, ...], sha256: str, packed: bool = False
+) -> dict[str, Any]:
     """Return the entry of a plane in the manifest; ``packed`` planes are stored as runs."""
     entry = {"dtype": dtype.str, "shape": list(shape), "sha256": sha256}
     return entry | {"runs": True} if packed else entry

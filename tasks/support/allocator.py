@@ -35,3 +35,13 @@ def give_back_planes() -> None:
     settings = ((_M_MMAP_THRESHOLD, _MAPPED_FROM), (_M_TRIM_THRESHOLD, _KEPT), (_M_ARENA_MAX, _HEAPS))
     if mallopt is None or not all(mallopt(*setting) == 1 for setting in settings):
         logger.debug("The allocator cannot be configured; runs take more memory")
+
+
+def give_back_free_memory() -> None:
+    """Return to the system what is free on the heaps: before a step that needs much, and not the same blocks again.
+
+    Has no effect if the C library is not glibc.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

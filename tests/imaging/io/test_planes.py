@@ -235,6 +235,22 @@ def test_released_planes_leave_their_figures(tmp_path):
     assert released(folder) is None
 
 
+def test_flags_that_are_being_written_can_be_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    runs = np.repeat(rng.integers(0, 3, (40, 30), np.uint16), 20, axis=1)
+    noise = rng.integers(0, 60000, (40, 600), np.uint16)  # as runs, it would take more
+    written = np.zeros((40, 600), np.uint16)
+    with PlanesWriter(tmp_path / "b", {"dq": (np.uint16, (40, 600))}) as writer:
+        for first, last, source in ((30, 40, runs), (0, 16, noise), (10, 20, runs), (18, 24, noise)):
+            writer.write("dq", slice(first, last), source[first:last])
+            written[first:last] = source[first:last]
+            for rows in (slice(0, 40), slice(12, 33), slice(24, 30), slice(5, 5)):
+                np.testing.assert_array_equal(writer.rows("dq", rows), written[rows])
+        assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+        writer.commit()
+    np.testing.assert_array_equal(Planes(tmp_path / "b").rows("dq"), written)
+
+
 def test_flags_are_stored_as_runs_by_either_way_of_writing(tmp_path):
     dq = np.zeros((40, 300), np.uint16)
     dq[3:9, 100:180] = 5
