@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,23 +104,25 @@ def input_rows_needed(
         Rows of the frame; empty if the frame does not reach these rows.
     """
     parameters = parameters or ResampleParameters()
-    # Two points of a row are enough without distortion.
-    x = np.linspace(0, out_nx - 1.0, 2 if distortion is None else _POINTS)
-    low, high = (
-        follow(path_of(transform, distortion), x, np.full_like(x, y))[1]
-        for y in (out_rows.start, out_rows.stop - 1.0)
-    )
-    margin = 0.0 if distortion is None else CURVED_MARGIN
-    y = np.concatenate([low, high])
-    return _needed(np.array([y.min() - margin, y.max() + margin]), in_shape[0], TAPS[parameters.interpolant])
+    ends = out_rows.start, out_rows.stop - 1.0
+    if distortion is None:  # for each frame and band of rows: numbers are faster than small arrays
+        back = transform.inverse()
+        y = [back.yx * x + back.yy * end + back.y0 for x in (0.0, out_nx - 1.0) for end in ends]
+        low, high = min(y), max(y)
+    else:
+        x = np.linspace(0, out_nx - 1.0, _POINTS)
+        path = path_of(transform, distortion)
+        curves = [follow(path, x, np.full_like(x, end))[1] for end in ends]
+        low, high = np.min(curves) - CURVED_MARGIN, np.max(curves) + CURVED_MARGIN
+    return _needed(float(low), float(high), in_shape[0], TAPS[parameters.interpolant])
 
 
-def _needed(positions: NDArray[np.float64], size: int, taps: int) -> slice:
-    """Return the rows of the frame that positions between the outermost of these draw on."""
-    if positions.max() < -0.5 or positions.min() > size - 0.5:
+def _needed(low: float, high: float, size: int, taps: int) -> slice:
+    """Return the rows of the frame that positions from the lowest to the highest draw on."""
+    if high < -0.5 or low > size - 0.5:
         return slice(0, 0)
-    first = math.floor(positions.min()) - (taps // 2 - 1) - REACH
-    last = math.floor(positions.max()) + taps // 2 + REACH + 1
+    first = math.floor(low) - (taps // 2 - 1) - REACH
+    last = math.floor(high) + taps // 2 + REACH + 1
     # Beyond an edge the outermost row is repeated, so that one is always needed.
     return slice(min(max(first, 0), size - 1), max(min(last, size), 1))
 
@@ -234,21 +236,34 @@ def _shift(
 ) -> None:
     x, y = -transform.x0, out_first - transform.y0  # of the first output pixel, in the frame
     ix, iy = math.floor(x), math.floor(y)
-    wx, wy = weights(parameters.interpolant, x - ix), weights(parameters.interpolant, y - iy)
+    along, across = _tapped(parameters.interpolant, x - ix), _tapped(parameters.interpolant, y - iy)
     reach = TAPS[parameters.interpolant] // 2 - 1
     left, top = ix - reach, iy - reach
-    f4 = np.float32
-    kernels.shift_rows(sci, first, ny, left, top, tuple(wx.astype(f4)), tuple(wy.astype(f4)), out[0])
+    kernels.shift_rows(sci, first, ny, left, top, along.weights, across.weights, out[0])
     if out[1] is not None:
-        squares = tuple((wx**2).astype(f4)), tuple((wy**2).astype(f4))
-        kernels.shift_rows(var, first, ny, left, top, *squares, out[1])
+        kernels.shift_rows(var, first, ny, left, top, along.squares, across.squares, out[1])
     # Half-way between two pixels, the first counts as the nearest, as on the general path.
     main_x, main_y = reach + (x - ix > 0.5), reach + (y - iy > 0.5)
-    sx, sy = np.abs(wx) / np.abs(wx).sum(), np.abs(wy) / np.abs(wy).sum()
     light, noise = out[0], out[0] if out[1] is None else out[1]
     kernels.shift_quality(
-        dq, first, ny, left, top, main_x, main_y, sx, sy, parameters.dq_threshold, void, light, noise, out[2]
-    )
+        dq, first, ny, left, top, main_x, main_y, along.shares, across.shares, parameters.dq_threshold, void,
+        light, noise, out[2],
+    )  # fmt: skip
+
+
+class _Tapped(NamedTuple):
+    """Weights of the pixels along one axis, their squares, and their shares in the sum of absolute weights."""
+
+    weights: tuple[np.float32, ...]
+    squares: tuple[np.float32, ...]
+    shares: NDArray[np.float64]
+
+
+@lru_cache(maxsize=2048)  # both axes of a thousand frames; every band of a frame has the same
+def _tapped(interpolant: Interpolant, fraction: float) -> _Tapped:
+    found = weights(interpolant, fraction)
+    shares = np.abs(found) / np.abs(found).sum()
+    return _Tapped(tuple(found.astype(np.float32)), tuple((found**2).astype(np.float32)), shares)
 
 
 @lru_cache
