@@ -180,7 +180,7 @@ def measure_observatory(folder: Path, size: int, announce: Callable[[str], None]
         announce(f"{name}: {value:.1f} {unit}")
 
     def reaction(what: str, found: dict[str, float], limit: float) -> None:
-        note(f"{what}: quiet time to run", found["run created"] - QUIET, "s", 1)
+        note(f"{what}: quiet time to run", found["run created"] - QUIET, "s", 5)
         note(f"{what}: run to flow", found["flow begun"] - found["run created"], "s", None)
         note(
             f"{what}: last frame to stack",
@@ -210,7 +210,7 @@ def measure_observatory(folder: Path, size: int, announce: Callable[[str], None]
             note("idle, all processes", sum(one[1] for one in cost), "% of a core", 10)
             largest = sorted(cost, key=lambda one: -one[2])[:5]
             by_process = ", ".join(f"{memory:.0f} MB {_short_name(line)}" for line, _, memory in largest)
-            note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 700, by_process)
+            note("idle, all processes", sum(one[2] for one in cost), "MB PSS", 900, by_process)
         with _observatory(Path(name) / "second", size) as place:
             place.up()
             reaction("empty store", place.first_stack(place.arrive([*calibrations, *science])), 120)

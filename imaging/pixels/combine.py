@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.combine_kernels import combine_pixels
 from imaging.pixels.dq import LEVELS
-from imaging.pixels.mean_kernels import mean_pixels
+from imaging.pixels.mean_kernels import add_input, finish_mean
 
 Operation = Literal["mean", "wmean", "median"]
 Rejection = Literal["none", "minmax", "sigma", "variance", "auto"]
@@ -181,13 +181,14 @@ def combine(
         raise ValueError(f"weights {each['weights']}: every weight must be greater than 0.")
 
     shape = sci.shape[1:]
-    out = Combined(*(np.empty(shape, dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint16)))
-    light, noise, quality = (np.ascontiguousarray(plane).reshape(n, -1) for plane in (sci, var, dq))
     rejection = parameters.rejection_for(n)
     if rejection == "none" and parameters.operation != "median" and scale is None and zero is None:
-        flat = (plane.reshape(-1) for plane in out)
-        mean_pixels(light, noise, quality, each["weights"], _LEVEL_BITS, *flat)
-        return out
+        mean = RunningMean(shape)
+        for i, weight in enumerate(each["weights"]):
+            mean.add(sci[i], var[i], dq[i], weight)
+        return mean.result()
+    light, noise, quality = (np.ascontiguousarray(plane).reshape(n, -1) for plane in (sci, var, dq))
+    out = Combined(*(np.empty(shape, dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint16)))
     combine_pixels(
         light,
         noise,
@@ -210,6 +211,52 @@ def combine(
         *(plane.reshape(-1) for plane in out),
     )
     return out
+
+
+class RunningMean:
+    """The mean of inputs that come one after the other, weighted or not: pixels of `combine` without rejection.
+
+    Parameters
+    ----------
+    shape
+        Of the planes of an input, such as (rows, nx).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape, size = shape, math.prod(shape)
+        self._least = np.full(size, _LEVEL_BITS.size + 1, np.uint16)
+        self._sums = np.zeros(size), np.zeros(size), np.zeros(size)
+        self._dq, self._count = np.zeros(size, np.uint16), np.zeros(size, np.uint16)
+
+    def add(
+        self,
+        sci: NDArray[np.float32],
+        var: NDArray[np.float32],
+        dq: NDArray[np.uint16],
+        weight: float = 1.0,
+    ) -> None:
+        """Add an input: values, variances and quality, and its weight.
+
+        Raises
+        ------
+        ValueError
+            If the weight is not greater than 0.
+        """
+        if not weight > 0:
+            raise ValueError(f"weight {weight}: it must be greater than 0.")
+        light, noise, quality = (np.ascontiguousarray(plane).reshape(-1) for plane in (sci, var, dq))
+        add_input(
+            light, noise, quality, float(weight), _LEVEL_BITS, self._least, *self._sums, self._dq, self._count
+        )
+
+    def result(self) -> Combined:
+        """Return the mean of what was added; nothing can be added any more."""
+        sci, var = np.empty(self._least.size, np.float32), np.empty(self._least.size, np.float32)
+        finish_mean(_LEVEL_BITS, self._least, *self._sums, self._dq, self._count, sci, var)
+        shape = self._shape
+        return Combined(
+            sci.reshape(shape), var.reshape(shape), self._dq.reshape(shape), self._count.reshape(shape)
+        )
 
 
 def _checked(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> int:

@@ -1,8 +1,10 @@
-"""The kernel behind `imaging.pixels.combine` for means without rejection: of all inputs at the least bad level.
+"""The kernels behind `imaging.pixels.combine` for means without rejection: of all inputs at the least bad level.
 
-In a long stack nearly every pixel has an input at another level, a bad pixel of one of the frames. So levels are
-compared for a block of pixels at a time, one input after the other, which the compiler turns into vector instructions.
-Sums are taken in the order of the inputs, as by `imaging.pixels.combine_kernels`, whose pixels these are.
+Inputs are added one after the other. An input at a better level than all before it begins new sums of its pixel; one
+at a worse level is passed over. So the sums have the inputs at the least level in their order, as those of
+`imaging.pixels.combine_kernels`, whose pixels these are, and no input has to be kept. In a long stack nearly every
+pixel has an input at another level, a bad pixel of one of the frames: blocks of pixels are processed at a time, each
+loop for one array, which the compiler turns into vector instructions.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import numpy as np
 from numba import njit
 
 #: Pixels in a block.
-_BLOCK: Final = 256
+_BLOCK: Final = 512
 
 
 @njit(cache=True, nogil=True)
-def _find_levels(values, variances, bits, level_bits, level, least):  # type: ignore[no-untyped-def]
-    """Write the level of one input's pixels, and reduce ``least`` to it."""
+def _find_levels(values, variances, bits, level_bits, level):  # type: ignore[no-untyped-def]
+    """Write the level of one input's pixels."""
     for k in range(len(level)):
         level[k] = 0
     for i in range(level_bits.size):
@@ -29,64 +31,70 @@ def _find_levels(values, variances, bits, level_bits, level, least):  # type: ig
     for k in range(len(level)):
         finite = np.isfinite(values[k]) & np.isfinite(variances[k])
         level[k] = level[k] if finite else without_value
+
+
+@njit(cache=True, nogil=True)
+def _add(values, variances, bits, w, level, least, total, variance, weight, dq, count):  # type: ignore[no-untyped-def]
+    """Add the pixels of one input to sums of inputs that are at no better level."""
+    square = w * w
+    for k in range(len(level)):
+        before = total[k] if level[k] >= least[k] else 0.0
+        total[k] = before + (w * np.float64(values[k]) if level[k] <= least[k] else 0.0)
+    for k in range(len(level)):
+        before = variance[k] if level[k] >= least[k] else 0.0
+        variance[k] = before + (square * np.float64(variances[k]) if level[k] <= least[k] else 0.0)
+    for k in range(len(level)):
+        before = weight[k] if level[k] >= least[k] else 0.0
+        weight[k] = before + (w if level[k] <= least[k] else 0.0)
+    for k in range(len(level)):
+        before = dq[k] if level[k] >= least[k] else np.uint16(0)
+        dq[k] = before | (bits[k] if level[k] <= least[k] else np.uint16(0))
+    for k in range(len(level)):
+        before = count[k] if level[k] >= least[k] else np.uint16(0)
+        count[k] = before + np.uint16(level[k] <= least[k])
     for k in range(len(level)):
         least[k] = min(least[k], level[k])
 
 
 @njit(cache=True, nogil=True)
-def _add(values, variances, bits, w, level, least, total, variance, weight, dq, count):  # type: ignore[no-untyped-def]
-    """Add the pixels of one input that are at the least level."""
-    for k in range(len(level)):
-        used = level[k] == least[k]
-        total[k] += w * np.float64(values[k]) if used else 0.0
-        variance[k] += w * w * np.float64(variances[k]) if used else 0.0
-        weight[k] += w if used else 0.0
-    for k in range(len(level)):
-        used = level[k] == least[k]
-        dq[k] |= bits[k] if used else np.uint16(0)
-        count[k] += np.uint16(used)
-
-
-@njit(cache=True, nogil=True)
-def mean_pixels(sci, var, dq, weights, level_bits, out_sci, out_var, out_dq, out_count):  # type: ignore[no-untyped-def]
-    """Compute the weighted mean of (n, pixels) planes; see `imaging.pixels.combine.combine`.
+def add_input(values, variances, bits, w, level_bits, least, total, variance, weight, dq, count):  # type: ignore[no-untyped-def]
+    """Add an input to the sums of a weighted mean.
 
     Parameters
     ----------
-    sci, var, dq
-        float32, float32 and uint16, C-contiguous (n, pixels).
-    weights
-        float64 (n,).
+    values, variances, bits
+        float32, float32 and uint16 (pixels,) of the input.
+    w
+        Its weight.
     level_bits
         uint16: the bits that make a pixel bad, least bad first; the last one means no data.
-    out_sci, out_var, out_dq, out_count
-        (pixels,) planes to fill.
+    least
+        uint16 (pixels,): the least level until now; at first the number of levels + 1.
+    total, variance, weight
+        float64 (pixels,): sums of the values, of their variances and of the weights; at first 0.
+    dq, count
+        uint16 (pixels,): OR of the bits, and number of inputs; at first 0.
     """
-    n, n_pixels = sci.shape
-    levels = np.empty((n, _BLOCK), np.uint16)
-    least = np.empty(_BLOCK, np.uint16)
-    total, variance, weight = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    levels = np.empty(_BLOCK, np.uint16)
+    for start in range(0, least.size, _BLOCK):
+        stop = min(start + _BLOCK, least.size)
+        here, level = slice(start, stop), levels[: stop - start]
+        _find_levels(values[here], variances[here], bits[here], level_bits, level)
+        _add(
+            values[here], variances[here], bits[here], w, level, least[here], total[here], variance[here], weight[here],
+            dq[here], count[here],
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def finish_mean(level_bits, least, total, variance, weight, dq, count, out_sci, out_var):  # type: ignore[no-untyped-def]
+    """Compute the means of the sums of `add_input` into float32 (pixels,); ``dq`` and ``count`` become theirs."""
     without_value = level_bits.size + 1
-    for start in range(0, n_pixels, _BLOCK):
-        stop = min(start + _BLOCK, n_pixels)
-        width = stop - start
-        least[:], total[:], variance[:], weight[:] = without_value, 0.0, 0.0, 0.0
-        quality, count = out_dq[start:stop], out_count[start:stop]
-        quality[:], count[:] = 0, 0
-        for i in range(n):
-            _find_levels(
-                sci[i, start:stop], var[i, start:stop], dq[i, start:stop], level_bits, levels[i, :width], least[:width]
-            )  # fmt: skip
-        for i in range(n):
-            _add(
-                sci[i, start:stop], var[i, start:stop], dq[i, start:stop], weights[i], levels[i, :width],
-                least[:width], total[:width], variance[:width], weight[:width], quality, count,
-            )  # fmt: skip
-        for k in range(width):
-            if least[k] == without_value:
-                out_sci[start + k] = out_var[start + k] = 0.0
-                quality[k] |= level_bits[level_bits.size - 1]
-                count[k] = 0
-            else:
-                out_sci[start + k] = total[k] / weight[k]
-                out_var[start + k] = variance[k] / (weight[k] * weight[k])
+    for k in range(least.size):
+        if least[k] == without_value:
+            out_sci[k] = out_var[k] = 0.0
+            dq[k] |= level_bits[level_bits.size - 1]
+            count[k] = 0
+        else:
+            out_sci[k] = total[k] / weight[k]
+            out_var[k] = variance[k] / (weight[k] * weight[k])

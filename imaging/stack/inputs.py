@@ -19,10 +19,12 @@ from imaging.registration.resample import ResampleParameters, resample_into
 #: Interval between the rows from which an unknown noise is taken.
 _NOISE_STEP: Final = 16
 
-#: Bytes per pixel of a resampled frame, with and without its variance, and of the one that is being resampled.
+#: Bytes per pixel of a resampled frame, with and without its variance, of its quality alone, and of what is in
+#: progress: the frame that is being resampled, and the sums of a mean.
 WITH_VARIANCE: Final = 10
 WITHOUT_VARIANCE: Final = 6
-_IN_PROGRESS: Final = 60
+QUALITY: Final = 2
+_IN_PROGRESS: Final = 90
 
 _Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
 
@@ -123,21 +125,35 @@ def resampled(
     sci, dq = np.empty(shape, np.float32), np.empty(shape, np.uint16)
     var = np.empty(shape if variance else (0, 0, 0), np.float32)
     for i, frame in enumerate(inputs):
-        planes, gone = frame.planes, None if hits is None else hits[i]
-
-        def source(wanted: slice, planes: Planes = planes, gone: NDArray[np.int64] | None = gone) -> _Rows:
-            quality = planes.rows("dq", wanted)
-            if gone is not None:
-                first, last = (n * quality.shape[1] for n in (wanted.start, wanted.stop))
-                here = gone[np.searchsorted(gone, first) : np.searchsorted(gone, last)] - first
-                quality.reshape(-1)[here] |= np.uint16(DQ.COSMIC_RAY)
-            return planes.rows("sci", wanted), planes.rows("var", wanted), quality
-
-        placed = grid.place(frame.transform)
         out = sci[i], var[i] if variance else None, dq[i]
-        resample_into(out, source, frame.shape, placed, rows, parameters, frame.distortion)
-        if scales[i] != 1.0:
-            sci[i] *= np.float32(scales[i])
-            if variance:
-                var[i] *= np.float32(scales[i] ** 2)
+        resample_input(
+            frame, grid, rows, float(scales[i]), parameters, None if hits is None else hits[i], out
+        )
     return sci, var, dq
+
+
+def resample_input(
+    frame: StackInput,
+    grid: Grid,
+    rows: slice,
+    scale: float,
+    parameters: ResampleParameters,
+    gone: NDArray[np.int64] | None,
+    out: tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.uint16]],
+) -> None:
+    """Resample some rows of the grid from one frame, scaled, into arrays (rows, nx); see `resampled`."""
+
+    def source(wanted: slice) -> _Rows:
+        quality = frame.planes.rows("dq", wanted)
+        if gone is not None:
+            first, last = (n * quality.shape[1] for n in (wanted.start, wanted.stop))
+            here = gone[np.searchsorted(gone, first) : np.searchsorted(gone, last)] - first
+            quality.reshape(-1)[here] |= np.uint16(DQ.COSMIC_RAY)
+        return frame.planes.rows("sci", wanted), frame.planes.rows("var", wanted), quality
+
+    sci, var, _ = out
+    resample_into(out, source, frame.shape, grid.place(frame.transform), rows, parameters, frame.distortion)
+    if scale != 1.0:
+        sci *= np.float32(scale)
+        if var is not None:
+            var *= np.float32(scale**2)

@@ -17,13 +17,20 @@ from imaging.figures import Display, Metrics, figure, share
 from imaging.parameters import parameter
 from imaging.photometry.magnitudes import PhotometryMetrics
 from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_count
-from imaging.pixels.combine import CombineParameters, Operation, combine
+from imaging.pixels.combine import Combined, CombineParameters, RunningMean, combine
 from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
 from imaging.registration.interpolants import mean_squared_weights
 from imaging.registration.resample import ResampleParameters
 from imaging.stack.frame_limits import LimitParameters
-from imaging.stack.inputs import WITH_VARIANCE, StackInput, bytes_per_row, resampled
+from imaging.stack.inputs import (
+    QUALITY,
+    WITH_VARIANCE,
+    StackInput,
+    bytes_per_row,
+    resample_input,
+    resampled,
+)
 from imaging.stack.psf_kernels import even_out
 from imaging.stack.rejection import RejectionParameters, find_hits
 from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_scaling, choose_weights
@@ -236,8 +243,7 @@ def make_stack(
     scales = scaling.factors
     weighting = choose_weights(inputs, parameters, scales)
     weights = weighting.shares if parameters.operation == "mean" else None
-    operation: Operation = "wmean" if weights is not None else parameters.operation
-    how = CombineParameters(operation=operation, reject="none")
+    median = CombineParameters(operation="median", reject="none")
     ny, nx = grid.shape
     out = (
         np.empty(grid.shape, np.float32), np.empty(grid.shape, np.float32),
@@ -246,11 +252,14 @@ def make_stack(
     found = find_hits(inputs, grid, scales, resample_parameters, parameters, threads=threads, memory=memory)
     hits = found.pixels if parameters.reject == "variance" else None
     share = np.full(len(inputs), 1.0 / len(inputs)) if weights is None else weights
-    even = operation != "median" and not found.unmatched
+    even = parameters.operation != "median" and not found.unmatched
 
     def work(rows: slice) -> None:
-        sci, var, dq = resampled(inputs, grid, rows, scales, resample_parameters, hits)
-        combined = combine(sci, var, dq, how, weights=weights)
+        if parameters.operation == "median":
+            sci, var, dq = resampled(inputs, grid, rows, scales, resample_parameters, hits)
+            combined = combine(sci, var, dq, median)
+        else:
+            combined, dq = _mean(inputs, grid, rows, scales, resample_parameters, hits, weights)
         if even:
             even_out(
                 found.template.median,
@@ -265,7 +274,8 @@ def make_stack(
         for plane, rows_of_it in zip(planes, combined, strict=True):
             plane[rows] = rows_of_it
 
-    fitting = rows_for(memory, bytes_per_row(len(inputs), nx, WITH_VARIANCE), threads=threads)
+    each = WITH_VARIANCE if parameters.operation == "median" else QUALITY
+    fitting = rows_for(memory, bytes_per_row(len(inputs), nx, each), threads=threads)
     run_bands(work, ny, rows_per_band=min(fitting, _MOST_ROWS), threads=threads)
     rejected = sum(len(pixels) for pixels in hits or ())
     metrics = _metrics(
@@ -277,6 +287,27 @@ def make_stack(
         _unmatched(found.unmatched),
     )
     return StackResult(*out, metrics, tuple(note for note in notes if note))
+
+
+def _mean(
+    inputs: Sequence[StackInput],
+    grid: Grid,
+    rows: slice,
+    scales: NDArray[np.float64],
+    parameters: ResampleParameters,
+    hits: Sequence[NDArray[np.int64]] | None,
+    weights: NDArray[np.float64] | None,
+) -> tuple[Combined, NDArray[np.uint16]]:
+    """Return the mean of some rows of all frames, and the quality of each, (n, rows, nx): one frame after the other."""
+    shape = rows.stop - rows.start, grid.shape[1]
+    quality = np.empty((len(inputs), *shape), np.uint16)
+    sci, var = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    mean = RunningMean(shape)
+    for i, (frame, dq) in enumerate(zip(inputs, quality, strict=True)):
+        gone = None if hits is None else hits[i]
+        resample_input(frame, grid, rows, float(scales[i]), parameters, gone, (sci, var, dq))
+        mean.add(sci, var, dq, 1.0 if weights is None else float(weights[i]))
+    return mean.result(), quality
 
 
 def _unmatched(names: Sequence[str]) -> str:
