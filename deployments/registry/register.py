@@ -16,6 +16,7 @@ from pathlib import Path
 from deployments.prefect_server.client import connected, quick_imports
 from deployments.printable_output import make_output_printable
 from deployments.settings.server_settings import ServerAddress
+from imaging.errors import NirflowError
 
 
 def encoded_address(address: ServerAddress) -> bytes:
@@ -24,7 +25,7 @@ def encoded_address(address: ServerAddress) -> bytes:
 
 
 def main() -> int:
-    """Register everything that the settings need, and upgrade an embedded store."""
+    """Register everything that the settings need, and upgrade an embedded store; return 1 for a known problem."""
     make_output_printable()
     # Until the address is known, Prefect must not find another server of the user.
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
@@ -35,10 +36,14 @@ def main() -> int:
 
     text = "" if sys.stdin.isatty() else sys.stdin.read()
     settings = Settings()
-    with Store.open(settings):
-        pass
-    with connected(_address(text)) if text else nullcontext():
-        register(settings)
+    try:
+        with Store.open(settings):
+            pass
+        with connected(_address(text)) if text else nullcontext():
+            register(settings)
+    except NirflowError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 
