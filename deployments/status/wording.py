@@ -19,11 +19,12 @@ _MOST: Final = 10
 _SOON: Final = 60.0
 #: Restarts of a part within an hour from which they are reported.
 OFTEN: Final = 3
-#: What the server calls states of runs, as a user would; others are shown as they are.
+#: States of runs for users, by the server's names; any other is shown as the server names it.
 _STATES: Final = {
     "Running": "", "Scheduled": "", "Late": "", "Pending": "starting", "Submitting": "starting",
     "InfrastructurePending": "starting", "Cancelling": "being cancelled", "Paused": "paused",
-    "Suspended": "suspended", "Retrying": "another attempt", "AwaitingRetry": "waits for another attempt",
+    "Suspended": "suspended", "Retrying": "retrying", "AwaitingRetry": "waits for another attempt",
+    "AwaitingConcurrencySlot": "waits for its turn",
 }  # fmt: skip
 
 

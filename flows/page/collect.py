@@ -31,7 +31,7 @@ _RUN_PAGE: Final = re.compile(r"/(?:flow-runs|runs)/(?:flow-run/)?([0-9A-Za-z-]+
 #: Kinds of product in order of interest: each before those that it is made with.
 _ORDER: Final = tuple(reversed(PRODUCT_KINDS))
 #: What to do about a frame in quarantine.
-_RELEASE: Final = "Fetch or correct its file: a file that changes is examined again."
+QUARANTINE_REMEDY: Final = "Fetch or correct its file: a file that changes is examined again."
 
 
 class UnknownNightError(NirflowError):
@@ -125,7 +125,7 @@ def _frames(store: Store, found: Iterable[Frame]) -> tuple[NightFrame, ...]:
     frames = []
     for frame, facts in known:
         problem = frame.quarantine or ""
-        remedy = _RELEASE if problem else ""
+        remedy = QUARANTINE_REMEDY if problem else ""
         if rejection := rejections.get(frame.sha256):
             problem = f"rejected by {rejection.author} on {rejection.changed_at:%Y-%m-%d}: {rejection.reason}"
             remedy = f'If it is good after all: nirflow cal reinstate {frame.name} --reason "..."'
@@ -170,12 +170,11 @@ def _left_out(
     for frame in frames:
         unfit = frame.problem or frame.facts.unfit()
         if unfit and frame.name not in there:
-            kept.append(
-                LeftOut(name=frame.name, reason=unfit, remedy=frame.remedy, expected=not frame.problem)
-            )
+            kept.append(LeftOut(name=frame.name, reason=unfit, expected=not frame.problem))
     for one in refused:
         names = {path.name for path in one.paths} - there
-        kept += [LeftOut(name=name, reason=one.quarantine or "", remedy=_RELEASE) for name in sorted(names)]
+        reason = one.quarantine or ""
+        kept += [LeftOut(name=name, reason=reason, remedy=QUARANTINE_REMEDY) for name in sorted(names)]
     return tuple(dict.fromkeys(kept))
 
 

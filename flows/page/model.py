@@ -37,7 +37,7 @@ class NightFrame:
     problem
         Why it is not used; empty for a usable frame.
     remedy
-        What a user can do about it.
+        What a user can do about it; empty if there is nothing to do.
     added_at
         When the store first had it.
     """

@@ -98,10 +98,10 @@ def standings(page: NightPage, habits: Habits, now: datetime) -> tuple[Standing,
 
 
 def unused(page: NightPage) -> tuple[LeftOut, ...]:
-    """Return the frames of a night that are not used; those whose run named no remedy, with that of the frame."""
-    remedies = {frame.name: frame.remedy for frame in page.frames}
+    """Return the frames of a night that are not used; a frame's own problem comes with the frame's remedy."""
+    remedies = {(frame.name, frame.problem): frame.remedy for frame in page.frames}
     return tuple(
-        one if one.remedy else one.model_copy(update={"remedy": remedies.get(one.name, "")})
+        one if one.remedy else one.model_copy(update={"remedy": remedies.get((one.name, one.reason), "")})
         for one in page.left_out
     )
 

@@ -66,8 +66,8 @@ class PlanesWriter:
     """Planes of one scratch folder, written by rows in any order; the complete folder appears at `commit`.
 
     The files are created with their full size next to the folder, so threads may write different rows at the
-    same time; planes of flags stay in memory as runs until `commit`. Without it (an error, a `with` block that ends
-    early) nothing is left behind.
+    same time; planes of flags stay in memory as runs until `commit`. Without `commit` (an error, a `with` block
+    that ends early) nothing is left behind.
 
     Parameters
     ----------
@@ -86,11 +86,7 @@ class PlanesWriter:
             name: PlaneFile(str(self._aside / name), np.dtype(dtype), tuple(shape))
             for name, (dtype, shape) in layout.items()
         }
-        self._flags = {
-            name: FlagBands(plane.shape[1:], plane.dtype)
-            for name, plane in self._planes.items()
-            if plane.dtype.kind == "u"
-        }
+        self._flags = {name: FlagBands() for name, plane in self._planes.items() if plane.dtype.kind == "u"}
         in_files = [plane for name, plane in self._planes.items() if name not in self._flags]
         with writing_to(folder, sum(plane.size for plane in in_files)):
             self._aside.mkdir()

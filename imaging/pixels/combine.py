@@ -240,23 +240,25 @@ class RunningMean:
         Raises
         ------
         ValueError
-            If the weight is not greater than 0.
+            If its shape or types do not match, or the weight is not a finite number greater than 0.
         """
-        if not weight > 0:
-            raise ValueError(f"weight {weight}: it must be greater than 0.")
+        _checked(sci[None], var[None], dq[None])
+        if sci.shape != self._shape or not 0 < weight < math.inf:
+            raise ValueError(
+                f"an input of shape {sci.shape} and weight {weight}: {self._shape} and a finite number greater than 0 "
+                "are needed."
+            )
         light, noise, quality = (np.ascontiguousarray(plane).reshape(-1) for plane in (sci, var, dq))
         add_input(
             light, noise, quality, float(weight), _LEVEL_BITS, self._least, *self._sums, self._dq, self._count
         )
 
     def result(self) -> Combined:
-        """Return the mean of what was added; nothing can be added any more."""
+        """Return the mean of what was added until now."""
         sci, var = np.empty(self._least.size, np.float32), np.empty(self._least.size, np.float32)
-        finish_mean(_LEVEL_BITS, self._least, *self._sums, self._dq, self._count, sci, var)
-        shape = self._shape
-        return Combined(
-            sci.reshape(shape), var.reshape(shape), self._dq.reshape(shape), self._count.reshape(shape)
-        )
+        dq, count, shape = self._dq.copy(), self._count.copy(), self._shape
+        finish_mean(_LEVEL_BITS, self._least, *self._sums, dq, count, sci, var)
+        return Combined(sci.reshape(shape), var.reshape(shape), dq.reshape(shape), count.reshape(shape))
 
 
 def _checked(sci: NDArray[np.float32], var: NDArray[np.float32], dq: NDArray[np.uint16]) -> int:

@@ -35,7 +35,7 @@ def _find_levels(values, variances, bits, level_bits, level):  # type: ignore[no
 
 @njit(cache=True, nogil=True)
 def _add(values, variances, bits, w, level, least, total, variance, weight, dq, count):  # type: ignore[no-untyped-def]
-    """Add the pixels of one input to sums of inputs that are at no better level."""
+    """Add one input; where it is at a better level than all before it, begin new sums."""
     square = w * w
     for k in range(len(level)):
         before = total[k] if level[k] >= least[k] else 0.0

@@ -259,7 +259,7 @@ class _Tapped(NamedTuple):
     shares: NDArray[np.float64]
 
 
-@lru_cache(maxsize=5000)  # both axes of a thousand frames; every band of a frame has the same
+@lru_cache(maxsize=5000)  # the bands of a frame have the same, but for the last bits
 def _tapped(interpolant: Interpolant, fraction: float) -> _Tapped:
     found = weights(interpolant, fraction)
     shares = np.abs(found) / np.abs(found).sum()

@@ -19,12 +19,13 @@ from imaging.registration.resample import ResampleParameters, resample_into
 #: Interval between the rows from which an unknown noise is taken.
 _NOISE_STEP: Final = 16
 
-#: Bytes per pixel of a resampled frame, with and without its variance, of its quality alone, and of what is in
-#: progress: the frame that is being resampled, and the sums of a mean.
+#: Bytes per pixel of a resampled frame: with and without its variance, and of its quality alone.
 WITH_VARIANCE: Final = 10
 WITHOUT_VARIANCE: Final = 6
 QUALITY: Final = 2
-_IN_PROGRESS: Final = 90
+#: Of the frame that is being resampled, and of the sums of a mean.
+_IN_PROGRESS: Final = 60
+_SUMS: Final = 30
 
 _Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint16]]
 
@@ -91,7 +92,7 @@ class StackInput:
 
 def bytes_per_row(frames: int, columns: int, per_pixel: int) -> int:
     """Return the bytes that a row of all resampled frames takes while they are combined."""
-    return columns * (frames * per_pixel + _IN_PROGRESS)
+    return columns * (frames * per_pixel + _IN_PROGRESS + (_SUMS if per_pixel == QUALITY else 0))
 
 
 def resampled(

@@ -85,7 +85,10 @@ def _meant(store: Store, name: str) -> tuple[date, tuple[Frame, ...] | None]:
     if found and found[-1].facts is not None:
         return found[-1].facts.night, found
     if named:  # without facts it is in quarantine
-        _nothing(f"{named[-1].name} is in quarantine: {named[-1].quarantine}. Fetch it again.")
+        from flows.page.collect import QUARANTINE_REMEDY
+
+        reason = (named[-1].quarantine or "").rstrip(".")
+        _nothing(f"{named[-1].name} is in quarantine: {reason}. {QUARANTINE_REMEDY}")
     return parsed_night(name, "NAME", remedy="Name a raw frame in the store, a sequence, or a night."), None
 
 

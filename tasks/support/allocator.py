@@ -38,7 +38,7 @@ def give_back_planes() -> None:
 
 
 def give_back_free_memory() -> None:
-    """Return to the system what is free on the heaps: before a step that needs much, and not the same blocks again.
+    """Return to the system what is free on the heaps, before a step that needs much memory in other blocks.
 
     Has no effect if the C library is not glibc.
     """

@@ -13,31 +13,26 @@ from imaging.pixels import flag_runs
 class FlagBands:
     """Rows of a plane of flags in the order in which they were written; rows that were not written are 0.
 
-    On the disk, each would take its full size until the plane is complete, and pages of the system's cache that are
-    read once. Threads may write different rows at the same time.
-
-    Parameters
-    ----------
-    columns
-        Shape of a row.
-    dtype
-        An unsigned integer.
+    In a file, a plane would take its full size until it is complete, and fill the page cache with what is read only
+    once. Threads may write different rows at the same time.
     """
 
-    def __init__(self, columns: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._columns, self._dtype = columns, dtype
-        self._bands: list[tuple[int, int, bytes | NDArray[Any]]] = []
+    def __init__(self) -> None:
+        #: By the first row and the number of rows.
+        self._bands: dict[tuple[int, int], bytes | NDArray[Any]] = {}
 
     def write(self, first: int, data: NDArray[Any]) -> None:
         """Keep rows starting at ``first``: as runs, unless those take more."""
         packed = flag_runs.encode(np.ascontiguousarray(data))
-        self._bands.append((first, len(data), np.array(data) if packed is None else packed))
+        extent = first, len(data)
+        self._bands.pop(extent, None)  # a step that starts again writes the same bands
+        self._bands[extent] = np.array(data) if packed is None else packed
 
     def read_into(self, first: int, out: NDArray[Any]) -> None:
         """Fill a contiguous array with rows starting at ``first``."""
         out[...] = 0
         last = first + len(out)
-        for start, rows, content in list(self._bands):
+        for (start, rows), content in list(self._bands.items()):
             begin, end = max(first, start), min(last, start + rows)
             if begin >= end:
                 continue

@@ -156,7 +156,7 @@ def test_a_part_that_restarts_often_is_reported() -> None:
     [("Running", "science Y A"), ("Submitting", "science Y A (starting)"), ("Late", "science Y A"),
      ("Cancelling", "science Y A (being cancelled)"), ("Blocked", "science Y A (Blocked)")],
 )  # fmt: skip
-def test_states_of_runs_are_put_into_words(state: str, text: str) -> None:
+def test_states_of_runs_have_plain_names(state: str, text: str) -> None:
     run = KnownRun(id="1", name="science Y A", state=state, stage="queued", since=None)
     assert [one.text for one in lines(Overview(at=datetime.now(UTC), runs=(run,)), "")] == [text]
 

@@ -147,8 +147,9 @@ def test_a_group_that_met_a_full_disk_waits_for_space() -> None:
 
 def test_unused_frames_come_with_a_remedy() -> None:
     rejected = frame(2, 100, problem="rejected by Ana on 2026-01-01: cloud", remedy="Reinstate it.")
+    good = frame(2, 50)  # another frame of that name
     page = NightPage(
-        date(2026, 1, 1), (frame(1, 100), rejected), (), (), (), (),
+        date(2026, 1, 1), (frame(1, 100), rejected, good), (), (), (), (),
         (LeftOut(name="S2", reason=rejected.problem), LeftOut(name="S9", reason="truncated", remedy="Copy it.")),
         (), (),
     )  # fmt: skip

@@ -106,4 +106,6 @@ def test_a_frame_in_quarantine(
     store.frames.ingest([record("S9.fits", facts=None, quarantine="it is truncated")])
     result = nirflow("why", "S9.fits")
     assert result.exit_code == 3
-    assert "S9.fits is in quarantine: it is truncated. Fetch it again." in result.stderr
+    assert "S9.fits is in quarantine: it is truncated. Fetch or correct its file:" in " ".join(
+        result.stderr.split()
+    )
