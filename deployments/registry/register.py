@@ -25,7 +25,7 @@ def encoded_address(address: ServerAddress) -> bytes:
 
 
 def main() -> int:
-    """Register everything that the settings need, and upgrade an embedded store; return 1 for a known problem."""
+    """Register everything that the settings need, and upgrade an embedded store; a known problem is a message."""
     make_output_printable()
     # Until the address is known, Prefect must not find another server of the user.
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
@@ -42,8 +42,7 @@ def main() -> int:
         with connected(_address(text)) if text else nullcontext():
             register(settings)
     except NirflowError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        sys.exit(str(error))
     return 0
 
 
