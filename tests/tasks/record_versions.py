@@ -66,9 +66,18 @@ def steps(root: Path = ROOT) -> dict[str, str]:
 
 def _files(root: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted((root / "tasks").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and any(alias.name == "VERSION" for alias in node.names):
-                yield path, str(node.module)
+        for module in _versions_of(path.read_text()):
+            yield path, module
+
+
+@functools.cache
+def _versions_of(source: str) -> tuple[str, ...]:
+    """Return the modules from which a module imports a VERSION."""
+    return tuple(
+        str(node.module)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "VERSION" for alias in node.names)
+    )
 
 
 def made(root: Path = ROOT) -> dict[str, Made]:
@@ -166,10 +175,18 @@ def _as_toml(content: Record) -> str:
 
 def _version(root: Path, module: str) -> int:
     path = _path(root, module)
-    for node in ast.parse(path.read_text()).body:
+    found = _own_version(path.read_text())
+    if found is None:
+        raise ValueError(f"{path} has no VERSION.")
+    return found
+
+
+@functools.cache
+def _own_version(source: str) -> int | None:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and _is_version(node):
             return int(ast.literal_eval(node.value))
-    raise ValueError(f"{path} has no VERSION.")
+    return None
 
 
 def _is_version(node: ast.Assign) -> bool:
@@ -189,7 +206,7 @@ def _modules(root: Path, start: str) -> dict[str, str]:
         source = _path(root, name).read_text()
         found[name] = digest(source)
         if name == _CATALOGUE:  # numbers in a table are as much a part of the algorithm as those in modules
-            found |= {f"{path.parent.name}/{path.name}": _table(path) for path in _tables(root)}
+            found |= {f"{path.parent.name}/{path.name}": _table(path.read_text()) for path in _tables(root)}
         coming += [
             target
             for target in _imported(root, source)
@@ -202,11 +219,12 @@ def _tables(root: Path) -> list[Path]:
     return sorted((root / "imaging" / "instruments").glob("*.toml"))
 
 
-def _table(path: Path) -> str:
+@functools.cache
+def _table(table: str) -> str:
     """Return the digest of the parts of a table that affect pixels and figures, not of comments and the
     rules' windows.
     """
-    content = tomllib.loads(path.read_text())
+    content = tomllib.loads(table)
     text = json.dumps({key: content.get(key) for key in _OF_PIXELS}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
