@@ -128,7 +128,7 @@ def test_what_the_ui_shows_of_a_run(service: Service) -> None:
     found = service.post("/artifacts/filter", {"limit": 200})
     keys = {artifact["key"]: artifact for artifact in found if artifact["key"]}
     assert {"night", "dark-120-s", "flat-y", "bpm-bad-pixel-mask"} <= set(keys)
-    assert {"history-image-y", "history-dark-120-s-8-reads-1-coadds", "history-flat-y-g0811"} <= set(keys)
+    assert {"history-image-y", "history-dark-120-s-8-reads-1-coadd", "history-flat-y-g0811"} <= set(keys)
     flat = keys["flat-y"]["data"]
     assert "![preview](data:image/png;base64," in flat
     (image,) = [key for key in keys if key.startswith("image-") and "history" not in key]
