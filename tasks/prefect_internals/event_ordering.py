@@ -3,7 +3,8 @@
 An event may name another one that it follows; the server then holds it back until it has seen that one. The
 server remembers the events that it has seen only in memory, so after a restart an event that follows an
 earlier one would wait for a quarter of an hour, and a run that died with the server would be restarted only
-then. Here an event that was stored in the database before the start counts as seen.
+then. Here an event that was stored in the database before the start counts as seen, and no event waits for that
+of a state set before the start: the two have the same id, and a server that is killed loses its latest events.
 
 Two events are processed at a time. Prefect checks whether the leading event has been seen, and then whether
 it is being processed. If processing ends between the two checks, the follower waits for an event that has
@@ -57,9 +58,21 @@ class CausalOrdering(memory.CausalOrdering):
         try:
             await super().wait_for_leader(event)
         except EventArrivedEarly:
-            if event.follows is None or not await super().event_has_been_seen(event.follows):
+            if event.follows is None or not (
+                await super().event_has_been_seen(event.follows) or await self._of_an_earlier_state(event.follows)
+            ):
                 raise
             await self.forget_follower(event)
+
+    async def _of_an_earlier_state(self, event: UUID) -> bool:
+        """Return whether an event is that of a state set before the server started."""
+        database = provide_database_interface()
+        async with database.session_context() as session:
+            found = await session.execute(
+                sa.select(database.FlowRunState.created).where(database.FlowRunState.id == event)
+            )
+        created = found.scalar()
+        return created is not None and created < _STARTED
 
     async def get_followers(self, leader: ReceivedEvent) -> list[ReceivedEvent]:
         """Return the events that wait for one that has just been seen."""

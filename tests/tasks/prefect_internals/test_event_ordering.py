@@ -40,7 +40,7 @@ def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
             return Empty()
 
     class Database:
-        from prefect.server.database.orm_models import Event
+        from prefect.server.database.orm_models import Event, FlowRunState
 
         def session_context(self) -> Session:
             return Session()

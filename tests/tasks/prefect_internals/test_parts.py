@@ -36,6 +36,13 @@ PARTS: Final[dict[str, dict[str, str]]] = {
         "prefect.server.events.ordering.memory:CausalOrdering.wait_for_leader": "d54be31f6bc1",
         "prefect.server.events.ordering.memory:CausalOrdering.preceding_event_confirmed": "67e6f9d5cf5c",
     },
+    "lost_events": {
+        "prefect.server.models.events:flow_run_state_change_event": "615cf636a1d4",
+        "prefect.server.events.clients:PrefectServerEventsClient": "df8be126ccb2",
+        "prefect.server.events.services.triggers:ReactiveTriggers.start": "71fe193adbca",
+        "prefect.server.events.services.event_persister:EventPersister.start": "a464ed70c2be",
+        "prefect.server.services.base:Service.running": "095c7e4b54b5",
+    },
     "server_clients": {
         "prefect.server.events.clients:PrefectServerEventsAPIClient.__init__": "4ff5e6faa6fa",
     },
