@@ -90,9 +90,9 @@ class StackInput:
         return float(np.sqrt(np.median(var[good]))) if good.any() else 0.0
 
 
-def bytes_per_row(frames: int, columns: int, per_pixel: int) -> int:
-    """Return the bytes that a row of all resampled frames takes while they are combined."""
-    return columns * (frames * per_pixel + _IN_PROGRESS + (_SUMS if per_pixel == QUALITY else 0))
+def bytes_per_row(frames: int, columns: int, per_pixel: int, *, threads: int = 1) -> int:
+    """Return the bytes that a row of all resampled frames takes while so many threads combine them."""
+    return columns * (frames * per_pixel + threads * _IN_PROGRESS + (_SUMS if per_pixel == QUALITY else 0))
 
 
 def resampled(
@@ -102,8 +102,6 @@ def resampled(
     scales: NDArray[np.float64],
     parameters: ResampleParameters,
     hits: Sequence[NDArray[np.int64]] | None = None,
-    *,
-    variance: bool = True,
 ) -> _Rows:
     """Return some rows of the grid from every frame, scaled: (n, rows, nx).
 
@@ -119,17 +117,12 @@ def resampled(
         The interpolant.
     hits
         For each frame the flat indices, ascending, of its pixels that are rejected (DQ 8).
-    variance
-        Return the variances too; otherwise an array of size 0 in their place.
     """
     shape = (len(inputs), rows.stop - rows.start, grid.shape[1])
-    sci, dq = np.empty(shape, np.float32), np.empty(shape, np.uint16)
-    var = np.empty(shape if variance else (0, 0, 0), np.float32)
+    sci, var, dq = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     for i, frame in enumerate(inputs):
-        out = sci[i], var[i] if variance else None, dq[i]
-        resample_input(
-            frame, grid, rows, float(scales[i]), parameters, None if hits is None else hits[i], out
-        )
+        gone = None if hits is None else hits[i]
+        resample_input(frame, grid, rows, float(scales[i]), parameters, gone, (sci[i], var[i], dq[i]))
     return sci, var, dq
 
 

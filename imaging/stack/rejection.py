@@ -19,28 +19,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.parameters import StepParameters, parameter
-from imaging.pixels.bands import bands, rows_for, run_bands
+from imaging.pixels.bands import bands
 from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
-from imaging.stack.inputs import WITH_VARIANCE, WITHOUT_VARIANCE, StackInput, bytes_per_row, resampled
-from imaging.stack.psf_kernels import DISTRUSTED, SKY, SUSPECT_REACH, distrust, mark_sources, predict_rows
-from imaging.stack.psf_matching import STRAIGHT, Matching, bright_stars, match, template_fwhm
+from imaging.stack.inputs import StackInput
+from imaging.stack.psf_kernels import DISTRUSTED, SKY, SUSPECT_REACH, distrust, predict_rows
+from imaging.stack.psf_matching import Matching, bright_stars, match
 from imaging.stack.rejection_kernels import find_outliers
-from imaging.stack.template_kernels import PARTIAL, median_difference, take_median
+from imaging.stack.template import (
+    FEWEST,
+    MOST_ROWS,
+    SortedFrames,
+    Template,
+    broadening,
+    corrected,
+    make_template,
+    sort_frames,
+)
+from imaging.stack.template_kernels import PARTIAL
 
-#: Fewest values of a median that an outlier can be compared with.
-FEWEST: Final = 3
-_MOST_ROWS: Final = 64
-#: Frames whose seeing is within this factor of the best are alike; others are compared with the sharpest, at least so
-#: many.
-_ALIKE: Final = 1.2
-_FEWEST_SHARP: Final = 5
-#: The template is convolved around pixels of this many times the noise of the frames, as far as this many times the
-#: width that broadens its stars to those of the broadest frame, at least so many pixels.
-_UNDER_SOURCE: Final = 2.5
-_SPREAD: Final = 1.2
-_LEAST_SPREAD: Final = 2
 #: The least fraction of the gradient, and the factors to what the stars deviate by, on their flanks and at their peaks.
 _LEAST_SLOPE: Final = 0.03
 _MARGIN: Final = 3.0
@@ -72,25 +70,6 @@ class RejectionParameters(StepParameters):
 
 
 @dataclass(frozen=True)
-class Template:
-    """The median of the frames.
-
-    Attributes
-    ----------
-    median
-        float32 (ny, nx) on the output's grid; 0 without values.
-    suspect
-        uint8 (ny, nx); where frames are not linear or missing (`imaging.stack.template_kernels.take_median`).
-    kinds
-        uint8 (ny, nx): sky, source, not to be trusted, unknown (`imaging.stack.psf_kernels.mark_sources`).
-    """
-
-    median: NDArray[np.float32]
-    suspect: NDArray[np.uint8]
-    kinds: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class Rejected:
     """What was found in the frames.
 
@@ -115,45 +94,6 @@ class Rejected:
     kernels: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """The frames of a group in the order of their seeing, and how they are read."""
-
-    inputs: Sequence[StackInput]
-    grid: Grid
-    scales: NDArray[np.float64]
-    resampling: ResampleParameters
-    threads: int
-    memory: int
-    order: NDArray[np.int64]
-    sharp: int
-    fwhm: float
-    noises: NDArray[np.float64]
-
-    @property
-    def noise(self) -> float:
-        """Median of the scaled frames' background noise."""
-        return float(np.median(self.noises * self.scales))
-
-    def rows(self, per_pixel: int = WITHOUT_VARIANCE) -> int:
-        """Return the rows of a band of all frames; a comparison takes less."""
-        row = bytes_per_row(len(self.inputs), self.grid.shape[1], per_pixel)
-        return min(rows_for(self.memory, row, threads=self.threads), _MOST_ROWS)
-
-    def resampled(self, rows: slice, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        """Return rows of the ``count`` sharpest frames."""
-        chosen = self.order[:count]
-        sci, _, dq = resampled(
-            [self.inputs[i] for i in chosen],
-            self.grid,
-            rows,
-            self.scales[chosen],
-            self.resampling,
-            variance=False,
-        )
-        return sci, dq
-
-
 def find_hits(
     inputs: Sequence[StackInput],
     grid: Grid,
@@ -175,14 +115,14 @@ def find_hits(
     threads, memory
         Threads, and bytes for the rows being processed. The result does not depend on them.
     """
-    frames = _frames(inputs, grid, scales, resampling, threads, memory)
-    template = _template(frames)
+    frames = sort_frames(inputs, grid, scales, resampling, threads, memory)
+    template = make_template(frames)
     matched = _match_all(frames, template)
     if frames.sharp < len(inputs):
-        template = _refined(frames, template, matched)
+        template = corrected(frames, template, matched)
         matched = _match_all(frames, template)
         for _ in range(_ROUNDS_AT_EDGES):
-            template = _refined(frames, template, matched, only=PARTIAL)
+            template = corrected(frames, template, matched, only=PARTIAL)
 
     few = len(inputs) < FEWEST  # nothing is compared
 
@@ -227,42 +167,7 @@ def _together(kernels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return np.stack([np.pad(k, m) for k, m in zip(kernels, margins, strict=True)])
 
 
-def _frames(
-    inputs: Sequence[StackInput],
-    grid: Grid,
-    scales: NDArray[np.float64],
-    resampling: ResampleParameters,
-    threads: int,
-    memory: int,
-) -> _Frames:
-    seeing = np.array([f.seeing if f.seeing else math.inf for f in inputs])
-    order = np.argsort(seeing, kind="stable")
-    known = np.isfinite(seeing)
-    sharp = len(inputs)
-    if known.all() and seeing.max() > _ALIKE * seeing.min():
-        sharp = min(len(inputs), max(_FEWEST_SHARP, int((seeing <= _ALIKE * seeing.min()).sum())))
-    noises = np.array([f.background() for f in inputs])
-    fwhm = template_fwhm([inputs[i].seeing for i in order[:sharp]])
-    return _Frames(inputs, grid, scales, resampling, threads, memory, order, sharp, fwhm, noises)
-
-
-def _template(frames: _Frames) -> Template:
-    shape = frames.grid.shape
-    median, suspect = np.empty(shape, np.float32), np.empty(shape, np.uint8)
-
-    def work(rows: slice) -> None:
-        sci, dq = frames.resampled(rows, len(frames.inputs))
-        take_median(sci, dq, frames.sharp, FEWEST, median[rows], suspect[rows])
-
-    run_bands(work, shape[0], rows_per_band=frames.rows(), threads=frames.threads)
-    kinds = np.empty(shape, np.uint8)
-    broadest = max((f.seeing for f in frames.inputs if f.seeing), default=frames.fwhm)
-    spread = max(_LEAST_SPREAD, _broadening(broadest, frames.fwhm))
-    mark_sources(median, suspect, _UNDER_SOURCE * frames.noise, spread, kinds)
-    return Template(median, suspect, kinds)
-
-
-def _match_all(frames: _Frames, template: Template) -> list[Matching]:
+def _match_all(frames: SortedFrames, template: Template) -> list[Matching]:
     stars = bright_stars(
         template.median, template.suspect, frames.noise / math.sqrt(frames.sharp), frames.fwhm
     )
@@ -286,52 +191,6 @@ def _match_all(frames: _Frames, template: Template) -> list[Matching]:
         return list(pool.map(one, range(len(frames.inputs))))
 
 
-def _refined(frames: _Frames, template: Template, matched: Sequence[Matching], only: int = 0) -> Template:
-    """Return the template plus the median, under sources, of what it leaves of the sharpest frames.
-
-    Where a frame has a hit, or some of the sharpest have no value, the median of stars of different widths is that
-    of another width. The differences from the model do not depend on the width.
-
-    Parameters
-    ----------
-    only
-        Bits of the template's ``suspect`` to which the correction is limited; 0: none.
-    """
-    median = template.median.copy()
-    home = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-    # Frames beyond the sharpest are only used where those are missing.
-    partial = np.where((template.suspect & PARTIAL) > 0, template.kinds, np.uint8(SKY))
-
-    def work(rows: slice) -> None:
-        suspect = template.suspect[rows]
-        if only and not (suspect & only).any():
-            return
-        count = len(frames.inputs) if (suspect & PARTIAL).any() else frames.sharp
-        sci, dq = frames.resampled(rows, count)
-        models, state = np.empty(sci.shape, np.float32), np.empty(sci.shape[1:], np.uint8)
-        for j, i in enumerate(frames.order[:count]):
-            kinds = template.kinds if j < frames.sharp and not only else partial
-            predict_rows(
-                template.median,
-                kinds,
-                matched[i].on_grid,
-                home,
-                STRAIGHT,
-                1,
-                rows.start,
-                np.float32(1.0),
-                models[j],
-                state,
-            )
-        median_difference(
-            sci, dq, models, template.kinds[rows], suspect, frames.sharp, FEWEST, only, median[rows]
-        )
-
-    # The models take as much as variances.
-    run_bands(work, frames.grid.shape[0], rows_per_band=frames.rows(WITH_VARIANCE), threads=frames.threads)
-    return Template(median, template.suspect, template.kinds)
-
-
 def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> float:
     """Return the variance that the median of ``n`` frames adds to the difference, over that of the frame.
 
@@ -341,9 +200,9 @@ def _added_variance(n: int, relative: float, amplified: float, shared: bool) -> 
     return max(0.0, (median_factor(n) * relative * amplified - (2.0 if shared else 0.0)) / n)
 
 
-def _kinds_for(frames: _Frames, i: int, template: Template) -> NDArray[np.uint8]:
+def _kinds_for(frames: SortedFrames, i: int, template: Template) -> NDArray[np.uint8]:
     """Return what the template shows, with the pixels to which this frame's seeing spreads light that is not linear."""
-    reach = SUSPECT_REACH + _broadening(frames.inputs[i].seeing or frames.fwhm, frames.fwhm)
+    reach = SUSPECT_REACH + broadening(frames.inputs[i].seeing or frames.fwhm, frames.fwhm)
     if reach == SUSPECT_REACH:
         return template.kinds
     kinds = template.kinds.copy()
@@ -351,13 +210,8 @@ def _kinds_for(frames: _Frames, i: int, template: Template) -> NDArray[np.uint8]
     return kinds
 
 
-def _broadening(seeing: float, fwhm: float) -> int:
-    """Return how far a star of the template is spread to become one of a frame, px."""
-    return math.ceil(_SPREAD * math.sqrt(max(seeing**2 - fwhm**2, 0.0)))
-
-
 def _compare(
-    frames: _Frames, i: int, template: Template, matched: Matching, parameters: RejectionParameters
+    frames: SortedFrames, i: int, template: Template, matched: Matching, parameters: RejectionParameters
 ) -> tuple[NDArray[np.int64], int]:
     """Return the outliers of one frame, flat and ascending, and the number of pixels compared."""
     frame, scale = frames.inputs[i], float(frames.scales[i])
@@ -382,7 +236,7 @@ def _compare(
         _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip
     found, tested = [], 0
-    for rows in bands(ny, frames.rows()):
+    for rows in bands(ny, MOST_ROWS):
         # Two more rows on each side: neighbours of neighbours, and their gradients.
         around = slice(max(0, rows.start - 2), min(ny, rows.stop + 2))
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))

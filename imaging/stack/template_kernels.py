@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.dq import DQ
-from imaging.pixels.median_kernels import sort_rows
+from imaging.pixels.median_kernels import median_in_place, sort_rows
 from imaging.sky.subtract_kernels import BLOCK
 
 #: What is wrong with a value of the template (`take_median`).
@@ -16,6 +16,9 @@ FEW = 4
 _SUSPECT = np.uint16(DQ.NON_LINEAR | DQ.SATURATED)
 #: A pixel that no frame reaches or that no light reaches has no value; that of a bad pixel is filled.
 _NO_VALUE = np.uint16(DQ.NO_DATA | DQ.UNILLUMINATED)
+#: From so many frames on, the median of each pixel is selected, of so many pixels together; fewer are sorted.
+_MANY = 256
+_COLUMNS = 64
 
 
 @njit(cache=True, nogil=True)
@@ -34,7 +37,20 @@ def _sorted(sci, dq, y, x0, width, ordered, count, beyond, n):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def take_median(sci, dq, sharp, least, median, suspect):  # type: ignore[no-untyped-def]
+def _gathered(sci, dq, y, x0, width, columns, count, beyond, n):  # type: ignore[no-untyped-def]
+    """Write the values that the first ``n`` frames have at some pixels, and count those that are not linear."""
+    count[:] = 0
+    beyond[:] = 0
+    for j in range(n):
+        for b in range(width):
+            quality = dq[j, y, x0 + b]
+            columns[b, count[b]] = sci[j, y, x0 + b]  # the next value overwrites one that does not count
+            count[b] += 1 if (quality & _NO_VALUE) == 0 else 0
+            beyond[b] += 1 if (quality & _SUSPECT) != 0 else 0
+
+
+@njit(cache=True, nogil=True)
+def take_median(sci, dq, sharp, least, first, last, median, suspect):  # type: ignore[no-untyped-def]
     """Compute the median of the sharpest frames that have a value, or of more where these are too few.
 
     The values of bad pixels, filled from their neighbours, are used: without the frame the order of the others
@@ -48,27 +64,37 @@ def take_median(sci, dq, sharp, least, median, suspect):  # type: ignore[no-unty
         Number of the sharpest frames.
     least : int
         Fewest values of a median. Where the sharpest have fewer, the next ones are added up to that number.
+    first, last : int
+        Rows from the first to that before the last are written.
     median, suspect
         Written: float32, of fewer values the lowest, 0 (the sky) without any; and uint8 (rows, nx), the sum of
         `NOT_LINEAR` (in two frames or more: in one it may be a hit), `PARTIAL` (other frames than the sharpest) and
         `FEW` (fewer than ``least``).
     """
-    n, ny, nx = sci.shape
-    ordered = np.zeros((n, BLOCK), np.float32)
+    n, _, nx = sci.shape
+    many = sharp >= _MANY
+    block = _COLUMNS if many else BLOCK
+    ordered = np.zeros((n if not many else 0, BLOCK), np.float32)
+    columns = np.zeros((_COLUMNS if many else 0, n + 1), np.float32)
     count = np.empty(BLOCK, np.int64)
     beyond = np.empty(BLOCK, np.int64)
     values = np.empty(n, np.float32)
-    for y in range(ny):
-        for x0 in range(0, nx, BLOCK):
-            width = min(BLOCK, nx - x0)
-            _sorted(sci, dq, y, x0, width, ordered, count, beyond, sharp)
+    for y in range(first, last):
+        for x0 in range(0, nx, block):
+            width = min(block, nx - x0)
+            if many:
+                _gathered(sci, dq, y, x0, width, columns, count, beyond, sharp)
+            else:
+                _sorted(sci, dq, y, x0, width, ordered, count, beyond, sharp)
             for b in range(width):
                 c, x = count[b], x0 + b
                 bits = NOT_LINEAR if beyond[b] > 1 else 0
                 if sharp < n and c < sharp:
                     # The median is that of stars of another width.
                     bits |= PARTIAL
-                if c >= least:
+                if c >= least and many:
+                    median[y, x] = median_in_place(columns[b], c)
+                elif c >= least:
                     median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
                 else:
                     c = _first_values(sci, dq, y, x, least, values)
@@ -100,15 +126,13 @@ def _insert(values, count, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def median_difference(sci, dq, models, kinds, suspect, sharp, least, chosen, out):  # type: ignore[no-untyped-def]
+def median_difference(difference, dq, kinds, suspect, sharp, least, chosen, first, last, out):  # type: ignore[no-untyped-def]
     """Add the median of the differences of the frames from their models to ``out``, under sources.
 
     Parameters
     ----------
-    sci, dq
-        Resampled and scaled frames, (n, rows, nx); the sharpest first.
-    models : float32 (n, rows, nx)
-        What the template predicts for each.
+    difference, dq
+        Resampled and scaled frames less what the template predicts for each, (n, rows, nx); the sharpest first.
     kinds : uint8 (rows, nx)
         Not 0 under sources (`imaging.stack.psf_kernels.mark_sources`).
     suspect : uint8 (rows, nx)
@@ -117,12 +141,14 @@ def median_difference(sci, dq, models, kinds, suspect, sharp, least, chosen, out
         The frames that are used, as in `take_median`.
     chosen : int
         Bits of ``suspect`` of which a pixel has to have one to be changed; 0: all pixels are.
+    first, last : int
+        Rows from the first to that before the last are changed.
     out : float32 (rows, nx)
         Changed.
     """
-    n, ny, nx = sci.shape
+    n, _, nx = difference.shape
     values = np.empty(n, np.float32)
-    for y in range(ny):
+    for y in range(first, last):
         for x in range(nx):
             if kinds[y, x] == 0 or (chosen != 0 and (suspect[y, x] & chosen) == 0):
                 continue
@@ -130,9 +156,8 @@ def median_difference(sci, dq, models, kinds, suspect, sharp, least, chosen, out
             for j in range(n):
                 if j >= sharp and c >= least:
                     break
-                difference = sci[j, y, x] - models[j, y, x]
-                if (dq[j, y, x] & _NO_VALUE) == 0 and np.isfinite(difference):
-                    _insert(values, c, difference)
+                if (dq[j, y, x] & _NO_VALUE) == 0 and np.isfinite(difference[j, y, x]):
+                    values[c] = difference[j, y, x]
                     c += 1
             if c >= least:
-                out[y, x] += 0.5 * (values[(c - 1) // 2] + values[c // 2])
+                out[y, x] += median_in_place(values, c)

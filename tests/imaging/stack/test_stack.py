@@ -15,8 +15,9 @@ from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine, make_grid
 from imaging.registration.resample import ResampleParameters, array_source, resample_rows
 from imaging.stack.psf_matching import STRAIGHT
-from imaging.stack.rejection import _frames, _match_all, _template
+from imaging.stack.rejection import _match_all
 from imaging.stack.stack import StackInput, StackParameters, make_stack
+from imaging.stack.template import make_template, sort_frames
 
 START = datetime(2013, 11, 21, 2, 0, tzinfo=UTC)
 SKY_SIGMA = 45.0
@@ -184,8 +185,8 @@ def test_distorted_frames_become_a_stack_without_distortion(tmp_path, monkeypatc
 
     def slopes():
         """How much the stars of each frame differ from the median, as a fraction of their gradient."""
-        frames = _frames(inputs, grid, np.ones(len(inputs)), ResampleParameters(), 1, 1 << 28)
-        return [matched.slope for matched in _match_all(frames, _template(frames))]
+        frames = sort_frames(inputs, grid, np.ones(len(inputs)), ResampleParameters(), 1, 1 << 28)
+        return [matched.slope for matched in _match_all(frames, make_template(frames))]
 
     assert max(slopes()) < 0.03
     monkeypatch.setattr(Distortion, "expanded", lambda _: STRAIGHT)
