@@ -16,9 +16,6 @@ FEW = 4
 _SUSPECT = np.uint16(DQ.NON_LINEAR | DQ.SATURATED)
 #: A pixel that no frame reaches or that no light reaches has no value; that of a bad pixel is filled.
 _NO_VALUE = np.uint16(DQ.NO_DATA | DQ.UNILLUMINATED)
-#: From so many frames on, the median of each pixel is selected, of so many pixels together; fewer are sorted.
-_MANY = 256
-_COLUMNS = 64
 
 
 @njit(cache=True, nogil=True)
@@ -34,19 +31,6 @@ def _sorted(sci, dq, y, x0, width, ordered, count, beyond, n):  # type: ignore[n
             count[b] += 1 if good else 0
             beyond[b] += 1 if (quality & _SUSPECT) != 0 else 0
     sort_rows(ordered[:n], n)
-
-
-@njit(cache=True, nogil=True)
-def _gathered(sci, dq, y, x0, width, columns, count, beyond, n):  # type: ignore[no-untyped-def]
-    """Write the values that the first ``n`` frames have at some pixels, and count those that are not linear."""
-    count[:] = 0
-    beyond[:] = 0
-    for j in range(n):
-        for b in range(width):
-            quality = dq[j, y, x0 + b]
-            columns[b, count[b]] = sci[j, y, x0 + b]  # the next value overwrites one that does not count
-            count[b] += 1 if (quality & _NO_VALUE) == 0 else 0
-            beyond[b] += 1 if (quality & _SUSPECT) != 0 else 0
 
 
 @njit(cache=True, nogil=True)
@@ -72,29 +56,21 @@ def take_median(sci, dq, sharp, least, first, last, median, suspect):  # type: i
         `FEW` (fewer than ``least``).
     """
     n, _, nx = sci.shape
-    many = sharp >= _MANY
-    block = _COLUMNS if many else BLOCK
-    ordered = np.zeros((n if not many else 0, BLOCK), np.float32)
-    columns = np.zeros((_COLUMNS if many else 0, n + 1), np.float32)
+    ordered = np.zeros((n, BLOCK), np.float32)
     count = np.empty(BLOCK, np.int64)
     beyond = np.empty(BLOCK, np.int64)
     values = np.empty(n, np.float32)
     for y in range(first, last):
-        for x0 in range(0, nx, block):
-            width = min(block, nx - x0)
-            if many:
-                _gathered(sci, dq, y, x0, width, columns, count, beyond, sharp)
-            else:
-                _sorted(sci, dq, y, x0, width, ordered, count, beyond, sharp)
+        for x0 in range(0, nx, BLOCK):
+            width = min(BLOCK, nx - x0)
+            _sorted(sci, dq, y, x0, width, ordered, count, beyond, sharp)
             for b in range(width):
                 c, x = count[b], x0 + b
                 bits = NOT_LINEAR if beyond[b] > 1 else 0
                 if sharp < n and c < sharp:
                     # The median is that of stars of another width.
                     bits |= PARTIAL
-                if c >= least and many:
-                    median[y, x] = median_in_place(columns[b], c)
-                elif c >= least:
+                if c >= least:
                     median[y, x] = 0.5 * (ordered[(c - 1) // 2, b] + ordered[c // 2, b])
                 else:
                     c = _first_values(sci, dq, y, x, least, values)
