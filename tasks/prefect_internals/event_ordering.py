@@ -59,7 +59,8 @@ class CausalOrdering(memory.CausalOrdering):
             await super().wait_for_leader(event)
         except EventArrivedEarly:
             if event.follows is None or not (
-                await super().event_has_been_seen(event.follows) or await self._of_an_earlier_state(event.follows)
+                await super().event_has_been_seen(event.follows)
+                or await self._of_an_earlier_state(event.follows)
             ):
                 raise
             await self.forget_follower(event)

@@ -1,8 +1,8 @@
 """Events that were lost when the Prefect server was killed are emitted when it starts again.
 
-The server commits the state of a run and keeps its event in memory until the automations have seen it and it is stored,
-about a second later. If the server is killed in between, nothing else refers to that event: a run that a worker had just
-taken would stay pending forever, and one that had just crashed would not be restarted.
+The server commits the state of a run and keeps its event in memory until the automations have seen it and it is
+stored, about a second later. If the server is killed in between, nothing else refers to that event: a run that a worker
+had just taken would stay pending forever, and one that had just crashed would not be restarted.
 """
 
 from __future__ import annotations

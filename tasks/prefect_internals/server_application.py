@@ -25,15 +25,15 @@ def prefect_application() -> Starlette:
     own = application.router.lifespan_context
 
     @asynccontextmanager
-    async def lifespan(served: Starlette) -> AsyncIterator[object]:
+    async def lifespan(served: Starlette) -> AsyncIterator[None]:
         from tasks.prefect_internals import event_ordering  # noqa: F401  # it notes when the server started
         from tasks.prefect_internals.lost_events import emit_lost_events
 
-        async with own(served) as state:
+        async with own(served):
             await asyncio.sleep(0)  # the services subscribe to events in their first step
             if number := await emit_lost_events():
                 logger.warning("Emitted %d events that were lost when the server was killed", number)
-            yield state
+            yield
 
     application.router.lifespan_context = lifespan
     return application

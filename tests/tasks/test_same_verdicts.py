@@ -330,13 +330,14 @@ def reduced(files: list[Path], workspace: Workspace) -> Survey:
     return survey_frames.fn(files, "night", CheckParameters(shape=SHAPE), workspace)
 
 
-@pytest.fixture
-def inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Examination]]:
-    """Return what `inspect` finds; the frames are small."""
+@pytest.fixture(scope="module")
+def inspected(files: list[Path]) -> dict[bool, list[Examination]]:
+    """Return what `inspect` finds without and with pixels; the frames are small."""
     import imaging.frames.find_files as module
 
-    monkeypatch.setattr(module, "CheckParameters", lambda **_: CheckParameters(shape=SHAPE))
-    return survey
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CheckParameters", lambda **_: CheckParameters(shape=SHAPE))
+        return {pixels: survey(files, pixels=pixels) for pixels in (False, True)}
 
 
 def verdicts(seen: Survey) -> list[tuple[str, str, str]]:
@@ -348,9 +349,9 @@ def verdicts(seen: Survey) -> list[tuple[str, str, str]]:
 
 
 def test_inspect_with_pixels_finds_what_reduce_finds(
-    files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
+    files: list[Path], reduced: Survey, inspected: dict[bool, list[Examination]]
 ) -> None:
-    found = inspected(files, pixels=True)
+    found = inspected[True]
     assert sorted((one.name, one.reason, one.remedy) for one in found) == verdicts(reduced)
     assert {one.path: one.facts for one in found if one.usable} == {f.source: f.facts for f in reduced.frames}
     expected = {(one.name, one.reason) for one in reduced.left_out if one.expected}
@@ -362,10 +363,10 @@ def test_inspect_with_pixels_finds_what_reduce_finds(
 
 
 def test_inspect_of_headers_differs_only_where_it_reports_unexamined_pixels(
-    files: list[Path], reduced: Survey, inspected: Callable[..., list[Examination]]
+    files: list[Path], reduced: Survey, inspected: dict[bool, list[Examination]]
 ) -> None:
-    found = {one.path: one for one in inspected(files)}
-    full = {one.path: one for one in inspected(files, pixels=True)}
+    found = {one.path: one for one in inspected[False]}
+    full = {one.path: one for one in inspected[True]}
     other = {
         path.name
         for path, one in found.items()
@@ -401,18 +402,14 @@ def test_the_watcher_judges_each_file_as_reduce_does(
 @pytest.mark.parametrize(
     "text", ["odd", "padded_end", "zone", "midnight", "leap", "S20131121S009", "tai", "structure", "summed"]
 )
-def test_odd_headers_are_used(
-    files: list[Path], inspected: Callable[..., list[Examination]], text: str
-) -> None:
-    found = [one for one in inspected(files, pixels=True) if one.name.startswith(text)]
+def test_odd_headers_are_used(files: list[Path], inspected: dict[bool, list[Examination]], text: str) -> None:
+    found = [one for one in inspected[True] if one.name.startswith(text)]
     assert {one.name: one.reason for one in found if not one.usable} == {}
     assert len(found) >= (2 * len(ODD_CARDS) if text == "odd" else 1)
 
 
-def test_an_unknown_value_that_a_step_needs_is_named(
-    files: list[Path], inspected: Callable[..., list[Examination]]
-) -> None:
-    found = {one.name: one for one in inspected(files)}
+def test_an_unknown_value_that_a_step_needs_is_named(inspected: dict[bool, list[Examination]]) -> None:
+    found = {one.name: one for one in inspected[False]}
     for n, (keyword, text) in enumerate(INVALID_CARDS.items()):
         one = found[f"invalid{n}.fits"]
         assert one.verdict in ("faulty", "foreign")

@@ -95,7 +95,12 @@ def test_the_events_of_present_states_that_were_never_stored_are_emitted(tmp_pat
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     ended = subprocess.run(
-        [sys.executable, "-c", _SERVER], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _SERVER],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
