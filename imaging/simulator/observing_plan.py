@@ -19,6 +19,8 @@ from imaging.simulator.plans.plan_model import Run
 _OVERHEAD: Final = 12.0
 #: A move of the telescope that the error of a WCS may exceed, arcsec.
 _SMALL_MOVE: Final = 4.0
+#: Repetitions of the dither grid at different places.
+_REPETITIONS: Final = 18
 
 
 def plan_night(parameters: NightParameters) -> list[PlannedFrame]:
@@ -109,8 +111,11 @@ def _offset(p: NightParameters, i: int) -> tuple[float, float]:
 
 
 def _grid(step: float, i: int) -> tuple[float, float]:
-    """Return the offset (P, Q) of the ``i``-th dither: a 3 x 3 grid, its centre moved slightly on each repetition."""
-    turn = i // 9
+    """Return the offset (P, Q) of the ``i``-th dither: a 3 x 3 grid, its centre moved outwards on each repetition.
+
+    The field stays the same however long the sequence is: after some repetitions, the pattern begins again.
+    """
+    turn = i // 9 % _REPETITIONS
     shift = 0.13 * step * turn
     p, q = (i % 3 - 1) * step, (i % 9 // 3 - 1) * step
     return p + shift * math.cos(2.4 * turn), q + shift * math.sin(2.4 * turn)

@@ -138,11 +138,9 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
     near = np.asarray((np.abs(apart) < light.shape[1:]).all(axis=1))
     if not near.all():  # the others show another field
         pointings = group.pointings.of(near)
-        return find_lost_light(
-            replace(group, frames=group.frames[near], stack=group.stack[near], pointings=pointings),
-            limit=limit,
-            clip=clip,
-        )
+        group = replace(group, frames=group.frames[near], stack=group.stack[near], pointings=pointings)
+        del frames, light, masks, left, known  # as large as all planes of the search that follows
+        return find_lost_light(group, limit=limit, clip=clip)
     measured = Contamination(source.light, source.light - mesh.mean(left, known), source.distances())
     halo = _halo(measured)
     found = _losses(measured, halo) if halo is not None else None
