@@ -31,8 +31,8 @@ def prefect_application() -> Starlette:
 
         async with own(served):
             await asyncio.sleep(0)  # the services subscribe to events in their first step
-            if number := await emit_lost_events():
-                logger.warning("Emitted %d events that were lost when the server was killed", number)
+            if count := await emit_lost_events():
+                logger.warning("Emitted %d events that were lost when the server was killed", count)
             yield
 
     application.router.lifespan_context = lifespan
