@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.parameters import StepParameters, parameter
-from imaging.pixels.bands import bands
+from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
 from imaging.registration.resample import ResampleParameters
@@ -46,6 +46,8 @@ _MARGIN_AT_PEAKS: Final = 1.5
 #: The least fraction where some of the sharpest frames are missing, and how often the template is corrected there.
 _EDGE_SLOPE: Final = 0.4
 _ROUNDS_AT_EDGES: Final = 2
+#: Bytes per pixel of a frame that is being compared.
+_COMPARED: Final = 24
 #: Least variance of a pixel, in that of the frame's background.
 _FLOOR: Final = 0.5
 
@@ -236,7 +238,8 @@ def _compare(
         _added_variance(frames.sharp, relative, matched.noise, among),
     ])  # fmt: skip
     found, tested = [], 0
-    for rows in bands(ny, MOST_ROWS):
+    fitting = rows_for(frames.memory, nx * _COMPARED, threads=frames.threads)
+    for rows in bands(ny, min(fitting, MOST_ROWS)):
         # Two more rows on each side: neighbours of neighbours, and their gradients.
         around = slice(max(0, rows.start - 2), min(ny, rows.stop + 2))
         sci, var, dq = (frame.planes.rows(p, around) for p in ("sci", "var", "dq"))

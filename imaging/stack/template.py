@@ -23,6 +23,8 @@ from imaging.stack.template_kernels import PARTIAL, median_difference, take_medi
 FEWEST: Final = 3
 #: Most rows that are resampled, or compared, at a time.
 MOST_ROWS: Final = 64
+#: Fewest rows of a frame that a thread resamples where others work on the rest of the band.
+_LEAST_ROWS: Final = 8
 #: Frames whose seeing is within this factor of the best are alike; others are compared with the sharpest, at least so
 #: many.
 _ALIKE: Final = 1.2
@@ -92,7 +94,8 @@ class SortedFrames:
             Called for parts of a band, which together are all of it: values (n, rows, nx), the sharpest first, their
             quality, the rows of the grid that they are, and which of these the call is for, counted from the first.
         change
-            Called before for each frame: its number in ``order``, rows of the grid, and its values there.
+            Called before for each frame, or part of it: its number in ``order``, rows of the grid, and its values
+            there.
         """
         nx = self.grid.shape[1]
         size = self.rows() * nx * len(self.inputs)
@@ -100,20 +103,31 @@ class SortedFrames:
 
         def fill(j: int, rows: slice, sci: NDArray[np.float32], dq: NDArray[np.uint16]) -> None:
             i = self.order[j]
-            out = sci[j], None, dq[j]
+            out = sci, None, dq
             resample_input(self.inputs[i], self.grid, rows, float(self.scales[i]), self.resampling, None, out)
             if change is not None:
-                change(j, rows, sci[j])
+                change(j, rows, sci)
 
-        with ThreadPoolExecutor(max(1, self.threads), thread_name_prefix="template") as pool:
+        threads = max(1, self.threads)
+        with ThreadPoolExecutor(threads, thread_name_prefix="template") as pool:
             for rows, count in todo:
-                shape = count, rows.stop - rows.start, nx
+                ny = rows.stop - rows.start
+                shape = count, ny, nx
                 sci, dq = (one[: math.prod(shape)].reshape(shape) for one in (values, quality))
-                for filled in [pool.submit(fill, j, rows, sci, dq) for j in range(count)]:
-                    filled.result()
-                parts = bands(shape[1], -(-shape[1] // max(1, self.threads)))
-                for finished in [pool.submit(finish, sci, dq, rows, part) for part in parts]:
-                    finished.result()
+                # Parts of the band where threads outnumber the frames.
+                parts = list(bands(ny, max(_LEAST_ROWS, -(-ny * count // threads))))
+                filled = [
+                    pool.submit(
+                        fill, j, slice(rows.start + p.start, rows.start + p.stop), sci[j, p], dq[j, p]
+                    )
+                    for p in parts
+                    for j in range(count)
+                ]
+                for one in filled:
+                    one.result()
+                finished = [pool.submit(finish, sci, dq, rows, p) for p in bands(ny, -(-ny // threads))]
+                for one in finished:
+                    one.result()
 
     def rows(self) -> int:
         """Return the rows of a band of all frames."""

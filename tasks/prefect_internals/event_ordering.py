@@ -4,7 +4,8 @@ An event may name another one that it follows; the server then holds it back unt
 server remembers the events that it has seen only in memory, so after a restart an event that follows an
 earlier one would wait for a quarter of an hour, and a run that died with the server would be restarted only
 then. Here an event that was stored in the database before the start counts as seen, and no event waits for that
-of a state set before the start: the two have the same id, and a server that is killed loses its latest events.
+of a state set before the start, unless it is emitted again: event and state have the same id, and a server that is
+killed loses its latest events.
 
 Two events are processed at a time. Prefect checks whether the leading event has been seen, and then whether
 it is being processed. If processing ends between the two checks, the follower waits for an event that has
@@ -25,6 +26,8 @@ import sqlalchemy as sa
 from prefect.server.database import provide_database_interface
 from prefect.server.events.ordering import EventArrivedEarly, memory
 from prefect.server.events.schemas.events import Event, ReceivedEvent
+
+from tasks.prefect_internals.lost_events import emitted
 
 _STARTED: Final = datetime.now(UTC)
 #: Interval between two checks of a follower that is about to wait, s.
@@ -66,7 +69,9 @@ class CausalOrdering(memory.CausalOrdering):
             await self.forget_follower(event)
 
     async def _of_an_earlier_state(self, event: UUID) -> bool:
-        """Return whether an event is that of a state set before the server started."""
+        """Return whether an event is that of a state set before the server started, and will not come again."""
+        if event in emitted:
+            return False
         database = provide_database_interface()
         async with database.session_context() as session:
             found = await session.execute(

@@ -31,8 +31,13 @@ def prefect_application() -> Starlette:
 
         async with own(served):
             await asyncio.sleep(0)  # the services subscribe to events in their first step
-            if count := await emit_lost_events():
-                logger.warning("Emitted %d events that were lost when the server was killed", count)
+            try:
+                count = await emit_lost_events()
+            except Exception:  # the server must start
+                logger.exception("Events that were lost when the server was killed cannot be sought")
+            else:
+                if count:
+                    logger.warning("Emitted %d events that were lost when the server was killed", count)
             yield
 
     application.router.lifespan_context = lifespan

@@ -124,23 +124,24 @@ def find_lost_light(group: GroupMesh, *, limit: float, clip: float) -> LostLight
     clip
         Clipping threshold of the sky step, sigma.
     """
-    frames = group.frames.astype(np.float64)
-    light, masks = frames[:, 0], frames[:, 1]
-    left = group.stack.astype(np.float64)
-    known = np.isfinite(light) & np.isfinite(left)
-    if len(frames) < FEWEST or not known.any():
-        return None
-    mesh = sky_mesh(known, group.pointings.shifts[: len(frames)])
-    source = find_source(mesh.mean(light, known))
-    if source is None:
-        return None
-    apart = np.array([source.y, source.x]) - mesh.places - (np.array(light.shape[1:]) - 1) / 2
-    near = np.asarray((np.abs(apart) < light.shape[1:]).all(axis=1))
-    if not near.all():  # the others show another field
+    while True:
+        frames = group.frames.astype(np.float64)
+        light, masks = frames[:, 0], frames[:, 1]
+        left = group.stack.astype(np.float64)
+        known = np.isfinite(light) & np.isfinite(left)
+        if len(frames) < FEWEST or not known.any():
+            return None
+        mesh = sky_mesh(known, group.pointings.shifts[: len(frames)])
+        source = find_source(mesh.mean(light, known))
+        if source is None:
+            return None
+        apart = np.array([source.y, source.x]) - mesh.places - (np.array(light.shape[1:]) - 1) / 2
+        near = np.asarray((np.abs(apart) < light.shape[1:]).all(axis=1))
+        if near.all():
+            break
+        # The others show another field.
         pointings = group.pointings.of(near)
         group = replace(group, frames=group.frames[near], stack=group.stack[near], pointings=pointings)
-        del frames, light, masks, left, known  # as large as all planes of the search that follows
-        return find_lost_light(group, limit=limit, clip=clip)
     measured = Contamination(source.light, source.light - mesh.mean(left, known), source.distances())
     halo = _halo(measured)
     found = _losses(measured, halo) if halo is not None else None

@@ -7,7 +7,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,14 +19,20 @@ from prefect.server.events.schemas.events import Event, ReceivedEvent
 from tasks.prefect_internals import event_ordering as module
 from tasks.prefect_internals.event_ordering import CausalOrdering
 
+#: When the states of all events were set; without any, the database has none.
+STATES_SET: list[datetime] = []
+
 
 @pytest.fixture
 def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
     """Use an empty database with slow answers."""
 
-    class Empty:
-        def scalar(self) -> None:
-            return None
+    class Answer:
+        def __init__(self, statement: object) -> None:
+            self.state = "flow_run_state" in str(statement)
+
+        def scalar(self) -> datetime | None:
+            return STATES_SET[0] if self.state and STATES_SET else None
 
     class Session:
         async def __aenter__(self) -> Session:
@@ -35,9 +41,9 @@ def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
         async def __aexit__(self, *_: object) -> None:
             pass
 
-        async def execute(self, _: object) -> Empty:
+        async def execute(self, statement: object) -> Answer:
             await asyncio.sleep(0.02)
-            return Empty()
+            return Answer(statement)
 
     class Database:
         from prefect.server.database.orm_models import Event, FlowRunState
@@ -48,6 +54,7 @@ def ordering(monkeypatch: pytest.MonkeyPatch) -> Iterator[CausalOrdering]:
     monkeypatch.setattr(module, "provide_database_interface", Database)
     yield CausalOrdering(uuid.uuid4().hex)
     CausalOrdering.clear_all_scopes()
+    STATES_SET.clear()
 
 
 def chain(length: int) -> list[ReceivedEvent]:
@@ -102,6 +109,24 @@ def test_an_early_follower_is_handled_after_its_leader(ordering: CausalOrdering)
     asyncio.run(backwards())
     assert server.handled == [event.id for event in events]
     assert ordering._waitlist == {}
+
+
+@pytest.mark.parametrize(
+    ("age", "emitted", "waits"), [(60, False, False), (60, True, True), (-60, False, True)]
+)
+def test_no_event_waits_for_a_lost_one(
+    ordering: CausalOrdering, monkeypatch: pytest.MonkeyPatch, age: float, emitted: bool, waits: bool
+) -> None:
+    """That of a state set before the start was lost, unless it is emitted again."""
+    leader, follower = chain(2)
+    STATES_SET.append(module._STARTED - timedelta(seconds=age))
+    monkeypatch.setattr(module, "emitted", {leader.id} if emitted else set())
+    server = Server(ordering)
+    asyncio.run(server.take(follower))
+    assert (server.handled == []) is waits
+    assert (follower.id in ordering._waitlist) is waits
+    asyncio.run(server.take(leader))
+    assert sorted(server.handled) == sorted([leader.id, follower.id])
 
 
 @pytest.mark.parametrize("seed", range(5))

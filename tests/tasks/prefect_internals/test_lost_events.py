@@ -18,9 +18,9 @@ _SERVER = textwrap.dedent("""
 
     async def main():
         from prefect.server.database import provide_database_interface
-        from prefect.server.events.ordering import get_triggers_causal_ordering
         from prefect.server.events.clients import PrefectServerEventsClient
         from prefect.server.events.schemas.events import Event
+        from tasks.prefect_internals.event_ordering import CausalOrdering
         from tasks.prefect_internals.server_application import prefect_application
 
         database = provide_database_interface()
@@ -36,10 +36,10 @@ _SERVER = textwrap.dedent("""
                 made = database.FlowRun(flow_id=flow.id, name=name, auto_scheduled=auto_scheduled)
                 session.add(made)
                 await session.flush()
-                for kind, age, stored in states:
+                for kind, age, stored, *named in states:
                     when = killed - timedelta(seconds=age)
                     state = database.FlowRunState(
-                        flow_run_id=made.id, type=kind, name=kind.title(), timestamp=when, created=when
+                        flow_run_id=made.id, type=kind, name=(named or [kind.title()])[0], timestamp=when, created=when
                     )
                     session.add(state)
                     await session.flush()
@@ -59,28 +59,74 @@ _SERVER = textwrap.dedent("""
             await run("ended", ("RUNNING", 50, True), ("COMPLETED", 5, True))
             await run("old", ("CRASHED", 90000, False))
             await run("scheduled", ("SCHEDULED", 0.4, False), auto_scheduled=True)
+            await run("waits", ("RUNNING", 9, True), ("SCHEDULED", 0.2, False, "AwaitingRetry"), auto_scheduled=True)
+
+        handled = []
+        original = CausalOrdering.record_event_as_seen
+
+        async def record(self, event):
+            handled.append(event.id)
+            await original(self, event)
+
+        CausalOrdering.record_event_as_seen = record
+
+        def following(leader):
+            return Event(
+                occurred=datetime.now(UTC), event="prefect.flow-run.Later", id=uuid.uuid4(),
+                resource={"prefect.resource.id": "prefect.flow-run.x"}, follows=leader,
+            )
+
+        async def until(look):
+            async with asyncio.timeout(30):
+                while not await look():
+                    await asyncio.sleep(0.05)
+
+        async def stored():
+            async with database.session_context() as session:
+                return set(await session.scalars(sa.select(database.Event.id)))
+
+        async def all_stored():
+            return set(ids.values()) - not_emitted | {after_lost.id, after_taken.id} <= await stored()
 
         application = prefect_application()
         async with application.router.lifespan_context(application):
-            # A state that follows one whose event was lost, and is not the present one.
-            last = Event(
-                occurred=datetime.now(UTC), event="prefect.flow-run.Lost", id=uuid.uuid4(),
-                resource={"prefect.resource.id": "prefect.flow-run.x"}, follows=ids["begun PENDING"],
-            )
+            at_start = await stored()
+            after_lost, after_taken = following(ids["begun PENDING"]), following(ids["taken PENDING"])
+            not_emitted = {ids["begun PENDING"], ids["old CRASHED"], ids["scheduled SCHEDULED"]}
             async with PrefectServerEventsClient() as events:
-                await events.emit(last)
-            async with asyncio.timeout(30):
-                ordering = get_triggers_causal_ordering()
-                while not await ordering.event_has_been_seen(last):
-                    await asyncio.sleep(0.1)
-                seen = [name for name, one in ids.items() if one in ordering._seen_events]
-                while True:
-                    async with database.session_context() as session:
-                        stored = set(await session.scalars(sa.select(database.Event.id)))
-                    if last.id in stored:
-                        break
-                    await asyncio.sleep(0.1)
-        print(json.dumps({"emitted": seen, "stored": [name for name, one in ids.items() if one in stored]}))
+                await events.emit(after_taken)
+                await events.emit(after_lost)
+                await until(all_stored)
+                # A state set since the start, whose event is on its way.
+                async with database.session_context(begin_transaction=True) as session:
+                    flow_run = await session.scalar(sa.select(database.FlowRun.id).limit(1))
+                    when = datetime.now(UTC)
+                    fresh = database.FlowRunState(
+                        flow_run_id=flow_run, type="RUNNING", name="Running", timestamp=when, created=when
+                    )
+                    session.add(fresh)
+                    await session.flush()
+                    fresh_id = fresh.id
+                early = following(fresh_id)
+                await events.emit(early)
+                await asyncio.sleep(1)
+                waited = early.id not in handled
+                leader = following(None).model_copy(update={"id": fresh_id})
+                await events.emit(leader)
+
+                async def seen():
+                    return early.id in handled
+
+                await until(seen)
+            there = await stored()
+        names = {one: name for name, one in ids.items()} | {
+            after_lost.id: "after lost", after_taken.id: "after taken", early.id: "early", fresh_id: "leader"
+        }
+        print(json.dumps({
+            "handled": [names[one] for one in handled if one in names],
+            "emitted": sorted(names[one] for one in there - at_start if one in ids.values()),
+            "waited": waited,
+        }))
 
     asyncio.run(main())
 """)
@@ -104,11 +150,11 @@ def test_the_events_of_present_states_that_were_never_stored_are_emitted(tmp_pat
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert sorted(found["emitted"]) == ["begun RUNNING", "taken PENDING"]
-    assert sorted(found["stored"]) == [
-        "begun RUNNING",
-        "ended COMPLETED",
-        "ended RUNNING",
-        "taken PENDING",
-        "taken SCHEDULED",
-    ]
+    assert found["emitted"] == ["begun RUNNING", "taken PENDING", "waits SCHEDULED"]
+    handled = found["handled"]
+    assert len(handled) == len(set(handled)) == 7
+    # Those that follow an event that is emitted again wait for it, those that follow a lost one do not.
+    assert handled.index("after taken") > handled.index("taken PENDING")
+    assert "after lost" in handled
+    assert found["waited"]
+    assert handled[-2:] == ["leader", "early"]
