@@ -12,6 +12,8 @@ from imaging.parameters import StepParameters, parameter
 
 #: Frames that a comparison needs.
 _FEWEST: Final = 3
+#: Least transparency, relative to the clearest frame, of a group without a note on clouds.
+_CLEAR: Final = 0.5
 
 
 class LimitParameters(StepParameters):
@@ -129,7 +131,22 @@ def beyond_limits(
                         f"Inspect the frame; to use it, set stack.{name} beyond {value:.2g}.",
                     ),
                 )
+    notes.extend(_clouds([f for f in frames if f.name not in found]))
     return list(found.values()), notes
+
+
+def _clouds(frames: Sequence[FrameQuality]) -> list[str]:
+    """Return a note if the transparency of the frames that are kept changes as it does in clouds only."""
+    known = {f.name: f.transparency for f in frames if math.isfinite(f.transparency)}
+    clearest = _of(max, list(known.values()))
+    cloudy = {name: value / clearest for name, value in known.items() if value < _CLEAR * clearest}
+    if not cloudy:
+        return []
+    worst = min(cloudy, key=cloudy.__getitem__)
+    return [
+        f"clouds: of {len(frames)} frames, {len(cloudy)} have a transparency below {_CLEAR:.0%} of the clearest "
+        f"frame's, {worst} the lowest, {cloudy[worst]:.0%}; scales and weights account for it"
+    ]
 
 
 def _checks(

@@ -48,3 +48,15 @@ def test_the_reference_and_pairs_are_never_left_out():
     assert not left_out
     assert "the reference f0" in notes[0]
     assert beyond_limits([GROUP[0], replace(GROUP[1], seeing=40.0)], LimitParameters(), keep="f0") == ([], [])
+
+
+def test_thick_clouds_are_noted_with_the_worst_frame():
+    frames = [replace(f, transparency=value) for f, value in zip(GROUP, (10, 4.5, 9, 3.9, 8), strict=True)]
+    left_out, notes = beyond_limits(frames, LimitParameters(), keep="f0")
+    assert not left_out
+    (note,) = notes
+    assert "clouds: of 5 frames, 2 have a transparency below 50%" in note
+    assert "f3 the lowest, 39%" in note
+    # Those that are left out have a reason of their own.
+    frames = [*GROUP[:4], replace(GROUP[4], transparency=1.5)]
+    assert beyond_limits(frames, LimitParameters(), keep="f0")[1] == []
