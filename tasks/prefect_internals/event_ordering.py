@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -43,12 +43,7 @@ class CausalOrdering(memory.CausalOrdering):
             return True
         sought = event if isinstance(event, UUID) else event.id
         database = provide_database_interface()
-        async with database.session_context() as session:
-            found = await session.execute(
-                sa.select(database.Event.received).where(database.Event.id == sought)
-            )
-        received = found.scalar()
-        return received is not None and received < _STARTED
+        return await _before_start(sa.select(database.Event.received).where(database.Event.id == sought))
 
     async def wait_for_leader(self, event: ReceivedEvent) -> None:
         """Return once the event that this one follows has been processed.
@@ -72,13 +67,8 @@ class CausalOrdering(memory.CausalOrdering):
         """Return whether an event is that of a state set before the server started, and will not come again."""
         if event in emitted:
             return False
-        database = provide_database_interface()
-        async with database.session_context() as session:
-            found = await session.execute(
-                sa.select(database.FlowRunState.created).where(database.FlowRunState.id == event)
-            )
-        created = found.scalar()
-        return created is not None and created < _STARTED
+        state = provide_database_interface().FlowRunState
+        return await _before_start(sa.select(state.created).where(state.id == event))
 
     async def get_followers(self, leader: ReceivedEvent) -> list[ReceivedEvent]:
         """Return the events that wait for one that has just been seen."""
@@ -87,3 +77,10 @@ class CausalOrdering(memory.CausalOrdering):
             while await self.event_has_started_processing(one):
                 await asyncio.sleep(_MOMENT)
         return await super().get_followers(leader)
+
+
+async def _before_start(time: sa.Select[Any]) -> bool:
+    """Return whether the database has a time, and it is before the start of the server."""
+    async with provide_database_interface().session_context() as session:
+        found = (await session.execute(time)).scalar()
+    return found is not None and found < _STARTED
