@@ -143,8 +143,9 @@ def _clouds(frames: Sequence[FrameQuality]) -> list[str]:
     if not cloudy:
         return []
     worst = min(cloudy, key=cloudy.__getitem__)
+    have = "has" if len(cloudy) == 1 else "have"
     return [
-        f"clouds: of {len(frames)} frames, {len(cloudy)} have a transparency below {_CLEAR:.0%} of the clearest "
+        f"clouds: of {len(frames)} frames, {len(cloudy)} {have} a transparency below {_CLEAR:.0%} of the clearest "
         f"frame's, {worst} the lowest, {cloudy[worst]:.0%}; scales and weights account for it"
     ]
 

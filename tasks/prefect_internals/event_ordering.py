@@ -42,8 +42,8 @@ class CausalOrdering(memory.CausalOrdering):
         if await super().event_has_been_seen(event):
             return True
         sought = event if isinstance(event, UUID) else event.id
-        database = provide_database_interface()
-        return await _before_start(sa.select(database.Event.received).where(database.Event.id == sought))
+        stored = provide_database_interface().Event
+        return await _before_start(sa.select(stored.received).where(stored.id == sought))
 
     async def wait_for_leader(self, event: ReceivedEvent) -> None:
         """Return once the event that this one follows has been processed.

@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 #: States that are older than the newest stored event by more than this have had their event, which may have been
 #: deleted since.
 _MARGIN: Final = timedelta(minutes=10)
-
-
 #: State in which the scheduler creates runs, without an event.
 _CREATED: Final = "Scheduled"
 #: Events emitted since this process began: their followers have to wait for them.
@@ -54,7 +52,6 @@ async def emit_lost_events() -> int:
             )
             .order_by(state.created)
         )
-        number = 0
         for one in lost.unique().all():
             try:
                 present = one.state.as_state()
@@ -67,10 +64,9 @@ async def emit_lost_events() -> int:
                     validated_state_id=present.id,
                     validated_state=present,
                 )
-                emitted.add(made.id)
                 await events.emit(made)
             except Exception:
                 logger.exception("The lost event of a run's state cannot be emitted")
             else:
-                number += 1
-        return number
+                emitted.add(made.id)
+    return len(emitted)
