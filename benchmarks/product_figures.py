@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage, spatial, stats
 
-from imaging.registration.interpolants import TAPS, weights
+from imaging.registration.resampling.interpolants import TAPS, weights
 from imaging.usual import MAD_TO_SIGMA
 
 F8 = NDArray[np.float64]

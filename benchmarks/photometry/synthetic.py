@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import mean_squared_weights
-from imaging.registration.resample import array_source, resample_rows
+from imaging.registration.resampling.interpolants import mean_squared_weights
+from imaging.registration.resampling.resample import array_source, resample_rows
 from imaging.simulator.plans.f2_nights import BANDS, SKY_SCALE
 from imaging.simulator.star_field import add_stars
 

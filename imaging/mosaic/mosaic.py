@@ -22,12 +22,12 @@ from imaging.photometry.magnitudes import PhotometryMetrics
 from imaging.pixels.bands import run_bands, thread_count
 from imaging.pixels.dq import DQ, LEVELS, UNUSABLE
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import mean_squared_weights
-from imaging.registration.resample import ResampleParameters, resample_rows
+from imaging.registration.resampling.interpolants import mean_squared_weights
+from imaging.registration.resampling.resample import ResampleParameters, resample_rows
 from imaging.usual import MAD_TO_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same stacks and parameters.
-VERSION = 1
+VERSION = 2
 
 #: Rows that are combined at a time. Pixels depend on it where a transform is followed by pieces, so it is fixed.
 _ROWS: Final = 32

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from imaging.astrometry.tangent_plane import Prior
 from imaging.header import Header
 from imaging.pixels.dq import UNUSABLE
-from imaging.registration.resample import RowSource
+from imaging.registration.resampling.resample import RowSource
 
 #: Side of the blocks in which the variance of the background is measured, px.
 BLOCK: Final = 4

@@ -14,7 +14,7 @@ from imaging.io.planes import Planes
 from imaging.pixels.dq import DQ
 from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine, Grid
-from imaging.registration.resample import ResampleParameters, resample_into
+from imaging.registration.resampling.resample import ResampleParameters, resample_into
 
 #: Interval between the rows from which an unknown noise is taken.
 _NOISE_STEP: Final = 16

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from imaging.io.planes import Planes
 from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import weights
+from imaging.registration.resampling.interpolants import weights
 from imaging.sources.measure import FWHM_PER_SIGMA
 from imaging.stack.psf_kernels import PEAK, basis_values
 

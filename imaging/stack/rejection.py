@@ -22,7 +22,7 @@ from imaging.parameters import StepParameters, parameter
 from imaging.pixels.bands import bands, rows_for
 from imaging.pixels.combine import median_factor
 from imaging.registration.geometry import Grid
-from imaging.registration.resample import ResampleParameters
+from imaging.registration.resampling.resample import ResampleParameters
 from imaging.stack.inputs import StackInput
 from imaging.stack.psf_kernels import DISTRUSTED, SKY, SUSPECT_REACH, distrust, predict_rows
 from imaging.stack.psf_matching import Matching, bright_stars, match

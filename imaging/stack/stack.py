@@ -20,8 +20,8 @@ from imaging.pixels.bands import DEFAULT_MEMORY, rows_for, run_bands, thread_cou
 from imaging.pixels.combine import Combined, CombineParameters, RunningMean, combine
 from imaging.pixels.dq import UNUSABLE
 from imaging.registration.geometry import Grid
-from imaging.registration.interpolants import mean_squared_weights
-from imaging.registration.resample import ResampleParameters
+from imaging.registration.resampling.interpolants import mean_squared_weights
+from imaging.registration.resampling.resample import ResampleParameters
 from imaging.stack.frame_limits import LimitParameters
 from imaging.stack.inputs import (
     QUALITY,
@@ -37,7 +37,7 @@ from imaging.stack.scaling import Scaling, ScalingParameters, Weighting, choose_
 from imaging.usual import MAD_TO_SIGMA
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 8
+VERSION = 9
 
 _MOST_ROWS: Final = 64
 #: Positions along each axis at which the noise correlation of a rotated frame is sampled.

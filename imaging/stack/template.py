@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from imaging.pixels.bands import bands, rows_for
 from imaging.registration.geometry import Grid
-from imaging.registration.resample import ResampleParameters
+from imaging.registration.resampling.resample import ResampleParameters
 from imaging.stack.inputs import WITHOUT_VARIANCE, StackInput, bytes_per_row, resample_input
 from imaging.stack.psf_kernels import SKY, mark_sources, predict_rows
 from imaging.stack.psf_matching import STRAIGHT, Matching, template_fwhm

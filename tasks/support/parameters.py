@@ -25,7 +25,7 @@ from imaging.parameters import StepParameters
 from imaging.photometry.photometry_parameters import PhotometryParameters
 from imaging.reference_catalogue.catalogue_parameters import CatalogueParameters
 from imaging.registration.align import AlignParameters
-from imaging.registration.resample import ResampleParameters
+from imaging.registration.resampling.resample import ResampleParameters
 from imaging.sky.subtract import SkyParameters
 from imaging.sources.detect import DetectParameters
 

@@ -15,8 +15,8 @@ from imaging.header import Header
 from imaging.mosaic.mosaic_input import MosaicInput
 from imaging.pixels.combine import CombineParameters, combine
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import mean_squared_weights
-from imaging.registration.resample import ResampleParameters, array_source, resample_rows
+from imaging.registration.resampling.interpolants import mean_squared_weights
+from imaging.registration.resampling.resample import ResampleParameters, array_source, resample_rows
 from imaging.simulator.star_field import add_stars
 from imaging.sources.detect import detect
 

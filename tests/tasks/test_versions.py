@@ -48,7 +48,7 @@ def test_a_step_is_made_of_its_module_its_science_and_what_that_imports() -> Non
     assert {"tasks.dark", "imaging.calibrations.dark", "imaging.pixels.combine_kernels"} <= set(
         found["dark"].modules
     )
-    assert {"imaging.stack.rejection_kernels", "imaging.registration.resample_kernels"} <= set(
+    assert {"imaging.stack.rejection_kernels", "imaging.registration.resampling.shift_kernels"} <= set(
         found["stack"].modules
     )
     assert all(

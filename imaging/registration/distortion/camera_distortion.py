@@ -2,7 +2,7 @@
 
 It belongs to the optics, not to a frame: all frames of an instrument and filter share it. It is a polynomial of the
 pixels without constant and linear terms, which are those of pointing, scale and rotation. A distorted frame is moved
-onto the output in the one interpolation that it has anyway (`imaging.registration.resample`), with a polynomial from
+onto the output in the one interpolation that it has anyway (`imaging.registration.resampling`), with a polynomial from
 output to frame pixels; the output is free of distortion.
 """
 

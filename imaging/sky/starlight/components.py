@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Version of the algorithm: raise it when pixels or figures change for the same frames and parameters.
-VERSION = 2
+VERSION = 3
 
 #: Signal to noise of a new point.
 _THRESHOLD: Final = 4.0

@@ -12,7 +12,7 @@ from imaging.errors import GroupError
 from imaging.header import Header
 from imaging.mosaic.arrange import arrange
 from imaging.mosaic.parameters import MosaicParameters
-from imaging.registration.resample import array_source
+from imaging.registration.resampling.resample import array_source
 
 SMALL = {"size": 220, "frames": 3, "dither": 8.0}
 

@@ -14,7 +14,7 @@ from imaging.mosaic.mosaic import resampled
 from imaging.mosaic.mosaic_input import MosaicInput
 from imaging.mosaic.sky_grid import NEGLIGIBLE, Move, make_sky_grid, place
 from imaging.pixels.wcs import celestial_wcs
-from imaging.registration.resample import ResampleParameters, array_source
+from imaging.registration.resampling.resample import ResampleParameters, array_source
 from imaging.sources.detect import CATALOGUE
 
 SIZE = 600

@@ -8,7 +8,7 @@ import pytest
 from imaging.io.planes import Planes, write_planes
 from imaging.pixels.dq import DQ
 from imaging.registration.geometry import Affine
-from imaging.registration.resample import ResampleParameters
+from imaging.registration.resampling.resample import ResampleParameters
 from imaging.simulator.star_field import add_stars
 from imaging.stack.inputs import StackInput
 from imaging.stack.rejection import RejectionParameters, find_hits

@@ -13,7 +13,7 @@ from imaging.pixels.combine import CombineParameters, combine
 from imaging.pixels.dq import DQ, UNUSABLE
 from imaging.registration.distortion.camera_distortion import Distortion
 from imaging.registration.geometry import Affine, make_grid
-from imaging.registration.resample import ResampleParameters, array_source, resample_rows
+from imaging.registration.resampling.resample import ResampleParameters, array_source, resample_rows
 from imaging.stack.psf_matching import STRAIGHT
 from imaging.stack.rejection import _match_all
 from imaging.stack.stack import StackInput, StackParameters, make_stack

@@ -10,7 +10,7 @@ from imaging.header import Header
 from imaging.pixels.dq import DQ
 from imaging.registration.distortion.camera_distortion import Distortion, distortion_terms, follow, path_of
 from imaging.registration.geometry import Affine, make_grid
-from imaging.registration.resample import array_source, input_rows_needed, resample_rows
+from imaging.registration.resampling.resample import array_source, input_rows_needed, resample_rows
 
 SHAPE = (700, 640)
 RADIAL = Distortion.radial(SHAPE, 0.003)

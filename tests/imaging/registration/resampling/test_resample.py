@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from imaging.pixels.dq import DQ
+from imaging.pixels.fill import HOPELESS, NOT_MEASURED, fill_gaps, find_gaps
+from imaging.registration.distortion.camera_distortion import Distortion, follow, path_of
 from imaging.registration.geometry import Affine, make_grid
-from imaging.registration.interpolants import TAPS, mean_squared_weights, weights
-from imaging.registration.resample import (
+from imaging.registration.resampling.interpolants import TAPS, mean_squared_weights, weights
+from imaging.registration.resampling.resample import (
     ResampleParameters,
     array_source,
     input_rows_needed,
+    resample_into,
     resample_rows,
 )
 from imaging.sources.measure import windowed_moments
@@ -23,7 +26,7 @@ NAMES = list(TAPS)
 TURN = Affine(np.cos(0.02), -np.sin(0.02), np.sin(0.02), np.cos(0.02), 3.3, -1.7)
 
 
-def run(sci, transform, *, var=None, dq=None, shape=None, band=None, parameters=None):
+def run(sci, transform, *, var=None, dq=None, shape=None, band=None, parameters=None, distortion=None):
     """Resample a complete frame, in bands of ``band`` rows."""
     sci = np.asarray(sci, np.float32)
     var = np.ones_like(sci) if var is None else np.asarray(var, np.float32)
@@ -31,7 +34,7 @@ def run(sci, transform, *, var=None, dq=None, shape=None, band=None, parameters=
     ny, nx = shape or sci.shape
     source, band = array_source(sci, var, dq), band or ny
     parts = [
-        resample_rows(source, sci.shape, transform, slice(y, min(y + band, ny)), nx, parameters)
+        resample_rows(source, sci.shape, transform, slice(y, min(y + band, ny)), nx, parameters, distortion)
         for y in range(0, ny, band)
     ]
     return tuple(np.concatenate(planes) for planes in zip(*parts, strict=True))
@@ -222,32 +225,46 @@ def test_the_general_path_gives_what_the_fast_path_gives(dx, dy, name):
     assert fast[1][same] == pytest.approx(slow[1][same], rel=1e-4, abs=6e-4)
 
 
-def by_brute_force(sci, var, dq, transform, threshold=0.03):
+def by_brute_force(sci, var, dq, transform, distortion=None, threshold=0.03):
     """Return the planes from weights of each output pixel, evaluated exactly, one at a time."""
     ny, nx = sci.shape
-    back = transform.inverse()
+    gaps = find_gaps(sci, var, dq, NOT_MEASURED)
+    limits = np.where(gaps == HOPELESS, min(threshold, 1e-3), threshold)
+    filled, noise = np.empty_like(sci), np.empty_like(var)
+    fill_gaps(sci, gaps, filled)
+    fill_gaps(var, gaps, noise)
+    path, area = path_of(transform, distortion), abs(transform.inverse().determinant)
     out = np.zeros((3, ny, nx))
     out[2] = DQ.NO_DATA
     for y in range(ny):
         for x in range(nx):
-            u, v = back(float(x), float(y))
+            u, v = (float(at) for at in follow(path, np.float64(x), np.float64(y)))
             if not (-0.5 < u <= nx - 0.5 and -0.5 < v <= ny - 0.5):
                 continue
             i, j = int(np.floor(u)), int(np.floor(v))
             w = np.outer(weights("lanczos3", v - j), weights("lanczos3", u - i))
             rows, columns = np.arange(j - 2, j + 4), np.arange(i - 2, i + 4)
             box = np.ix_(np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1))
-            bits = dq[box].copy()
-            bits[(rows < 0) | (rows >= ny)] = DQ.NO_DATA
-            bits[:, (columns < 0) | (columns >= nx)] = DQ.NO_DATA
-            marked = np.abs(w) > threshold * np.abs(w).sum()
+            bits, limit = dq[box].copy(), limits[box].copy()
+            outside = ((rows < 0) | (rows >= ny))[:, None] | ((columns < 0) | (columns >= nx))
+            bits[outside], limit[outside] = DQ.NO_DATA, threshold
+            marked = np.abs(w) > limit * np.abs(w).sum()
             marked[2 + (v - j > 0.5), 2 + (u - i > 0.5)] = True
-            area = abs(back.determinant)
             out[:, y, x] = (
-                area * (w * sci[box]).sum(), area**2 * (w**2 * var[box]).sum(),
+                area * (w * filled[box]).sum(), area**2 * (w**2 * noise[box]).sum(),
                 np.bitwise_or.reduce(bits[marked]),
             )  # fmt: skip
     return out
+
+
+def compare_with_brute_force(sci, var, dq, transform, distortion=None):
+    sci, var = sci.astype(np.float32), var.astype(np.float32)
+    exact = by_brute_force(sci, var, dq, transform, distortion)
+    found = run(sci, transform, var=var, dq=dq, distortion=distortion)
+    assert np.abs(found[0] - exact[0]).max() < 1e-3  # of the noise
+    assert np.abs(found[1] - exact[1]).max() < 1e-3
+    # A share on the very threshold may fall to either side.
+    assert (found[2] == exact[2]).mean() > 0.9995
 
 
 @pytest.mark.parametrize("transform", [TURN, Affine(0.97, 0.21, -0.2, 1.02, 4.2, 9.7)])
@@ -255,13 +272,60 @@ def test_every_pixel_is_that_of_the_exact_weights(transform):
     rng = np.random.default_rng(11)
     sci, var = rng.normal(0, 1, (60, 300)), rng.uniform(1, 2, (60, 300))
     dq = np.where(rng.random(sci.shape) < 0.02, np.uint16(DQ.SATURATED), np.uint16(0))
-    sci, var = sci.astype(np.float32), var.astype(np.float32)
-    exact = by_brute_force(sci, var, dq, transform)
-    found = run(sci, transform, var=var, dq=dq)
-    assert np.abs(found[0] - exact[0]).max() < 1e-3  # of the noise
-    assert np.abs(found[1] - exact[1]).max() < 1e-3
-    # A share on the very threshold may fall to either side.
-    assert (found[2] == exact[2]).mean() > 0.9995
+    compare_with_brute_force(sci, var, dq, transform)
+
+
+@pytest.mark.parametrize("angle", [-3.0, 5.0, 30.0, 45.0, 90.0, 133.0, 180.0])
+@pytest.mark.parametrize("scale", [1.0, 1.6, 0.6])
+def test_flags_and_values_are_exact_at_any_angle(angle, scale):
+    rng = np.random.default_rng(12)
+    shape = 40, 70
+    sci, var = rng.normal(0, 1, shape), rng.uniform(1, 2, shape)
+    # Outside the circle of light no pixel has a measurement; some of those are bad, and some inside it.
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    dq = np.where(np.hypot(y - 20, x - 30) > 26, np.uint16(DQ.UNILLUMINATED), np.uint16(0))
+    dq |= np.where(rng.random(shape) < 0.03, np.uint16(DQ.BAD_PIXEL), np.uint16(0))
+    dq |= np.where(rng.random(shape) < 0.02, np.uint16(DQ.SATURATED), np.uint16(0))
+    turned = Affine.turn(angle, 34.3, 20.2).then(Affine(scale, 0, 0, scale, 0.4, -0.7))
+    compare_with_brute_force(sci, var, dq, turned)
+
+
+def test_flags_and_values_are_exact_with_distortion():
+    rng = np.random.default_rng(14)
+    shape = 150, 150
+    sci, var = rng.normal(0, 1, shape), rng.uniform(1, 2, shape)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    dq = np.where(np.hypot(y - 75, x - 75) > 70, np.uint16(DQ.UNILLUMINATED), np.uint16(0))
+    dq |= np.where(rng.random(shape) < 0.05, np.uint16(DQ.SATURATED), np.uint16(0))
+    compare_with_brute_force(sci, var, dq, TURN, Distortion.radial(shape, 0.01))
+
+
+@pytest.mark.parametrize("angle", [0.3, 45.0])
+def test_values_and_flags_are_the_same_without_variances(angle):
+    rng = np.random.default_rng(15)
+    planes = (
+        rng.normal(size=(50, 300)).astype(np.float32),
+        np.ones((50, 300), np.float32),
+        np.zeros((50, 300), np.uint16),
+    )
+    planes[2][10:15, 100:150] = DQ.BAD_PIXEL
+    turned = Affine.turn(angle, 150.0, 25.0)
+    sci, _, dq = run(planes[0], turned, var=planes[1], dq=planes[2])
+    light, quality = np.empty_like(sci), np.empty_like(dq)
+    resample_into((light, None, quality), array_source(*planes), (50, 300), turned, slice(0, 50))
+    assert (light == sci).all()
+    assert (quality == dq).all()
+
+
+def test_a_frame_turned_by_180_degrees_is_the_frame_backwards():
+    rng = np.random.default_rng(13)
+    image, dq = rng.normal(100, 1, (51, 301)), np.zeros((51, 301), np.uint16)
+    dq[7, 200:230], dq[:20, :20] = DQ.SATURATED, DQ.UNILLUMINATED
+    sci, var, bits = run(image, Affine.turn(180.0, 150.0, 25.0), dq=dq)
+    measured = dq[::-1, ::-1] != DQ.UNILLUMINATED
+    assert sci[measured] == pytest.approx(image[::-1, ::-1][measured], abs=1e-3)
+    assert var[measured] == pytest.approx(1.0, abs=1e-4)
+    assert (bits == dq[::-1, ::-1]).all()
 
 
 @pytest.mark.parametrize(
@@ -289,7 +353,7 @@ def test_flux_survives_a_change_of_scale(scale):
     assert centroid(sci) == pytest.approx((30 * scale + 2.2, 30 * scale + 1.4), abs=5e-3)
 
 
-@pytest.mark.parametrize("transform", [Affine.shift(-7.3, 12.6), TURN])
+@pytest.mark.parametrize("transform", [Affine.shift(-7.3, 12.6), TURN, Affine.turn(45.0, 20.0, 25.0)])
 @pytest.mark.parametrize("band", [1, 7, 16])
 def test_bands_give_the_complete_frame(transform, band):
     rng = np.random.default_rng(9)

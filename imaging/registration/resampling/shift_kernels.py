@@ -1,4 +1,4 @@
-"""The kernels of `imaging.registration.resample` for shifts: all release the GIL, none keeps state.
+"""The kernels of `imaging.registration.resampling.resample` for shifts: all release the GIL, none keeps state.
 
 Input rows are passed in bands: row 0 of an array is row ``first`` of the frame. Beyond the frame's edges the
 outermost pixel is repeated, and the data quality is NO_DATA.

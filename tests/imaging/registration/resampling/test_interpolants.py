@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from imaging.registration.interpolants import TAPS, weight_polynomials, weights
+from imaging.registration.resampling.interpolants import TAPS, weight_polynomials, weights
 
 
 @pytest.mark.parametrize("name", [name for name in TAPS if name != "nearest"])

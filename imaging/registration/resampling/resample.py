@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.fill import NOT_MEASURED, REACH, fill_gaps, find_gaps
-from imaging.registration import resample_kernels as kernels
 from imaging.registration.distortion.camera_distortion import Distortion, follow, path_of
 from imaging.registration.geometry import Affine
-from imaging.registration.interpolants import TAPS, Interpolant, weight_polynomials, weights
-from imaging.registration.transform_kernels import CURVED_MARGIN, MOST_COLUMNS, transform_band
+from imaging.registration.resampling import shift_kernels as kernels
+from imaging.registration.resampling.interpolants import TAPS, Interpolant, weight_polynomials, weights
+from imaging.registration.resampling.path_kernels import CURVED_MARGIN
+from imaging.registration.resampling.transform_kernels import SHORT_RUN, transform_band
 
 __all__ = [
     "ResampleParameters",
@@ -44,9 +45,6 @@ RowSource = Callable[[slice], Planes]
 _FRACTIONS = 8192
 #: Positions along a row of the output whose rows in the frame are examined with distortion.
 _POINTS = 65
-#: A row of a box of the output crosses at most this many rows of the frame, but is not shorter than a number of pixels:
-#: every row that any of a box's columns needs is filled for all of them.
-_ROWS_CROSSED, _SHORTEST_BOX = 4, 128
 
 
 class ResampleParameters(StepParameters):
@@ -267,12 +265,13 @@ def _tapped(interpolant: Interpolant, fraction: float) -> _Tapped:
 
 
 @lru_cache
-def _reached(interpolant: Interpolant, share: float) -> tuple[int, int]:
-    """Return the first tap whose share of the weights can exceed a limit or be the largest, and that after the last."""
-    table = np.abs(weights(interpolant, np.arange(_FRACTIONS + 1) / _FRACTIONS).T)
-    largest = (table / table.sum(axis=0)).max(axis=1)
-    taps = np.flatnonzero((largest * largest.max() > share) | (largest == largest.max()))
-    return int(taps[0]), int(taps[-1]) + 1
+def _reach(interpolant: Interpolant, share: float) -> float:
+    """Return how far from a position, on either axis, a pixel can be the nearest, or exceed a share of the weights."""
+    fractions, taps = np.arange(_FRACTIONS + 1) / _FRACTIONS, TAPS[interpolant]
+    found = np.abs(weights(interpolant, fractions))
+    shares = found / found.sum(axis=1, keepdims=True)
+    distances = np.abs(fractions[:, None] - (np.arange(taps) - (taps // 2 - 1)))
+    return max(float(distances[shares * shares.max() > share].max()) + 1 / _FRACTIONS, 0.5)
 
 
 def _transform(
@@ -285,15 +284,16 @@ def _transform(
     parameters: ResampleParameters,
     out: Outputs,
 ) -> None:
-    back = transform.inverse()
+    back, path = transform.inverse(), path_of(transform, distortion)
     sci, var, dq = (np.ascontiguousarray(plane) for plane in planes)
     light, noise, quality = out
-    even, odd = weight_polynomials(parameters.interpolant)
-    width = min(max(int(_ROWS_CROSSED / max(abs(back.yx), 1e-9)), _SHORTEST_BOX), MOST_COLUMNS)
-    path = path_of(transform, distortion)
+    interpolant, share = parameters.interpolant, parameters.dq_threshold
+    even, odd = weight_polynomials(interpolant)
+    # Along a row of the output, the row of the frame changes with yx, and the column by other than 1 with xx - 1.
+    short_runs = (abs(back.yx) + abs(back.xx - 1.0)) * SHORT_RUN > 1.0
     transform_band(
-        sci, sci if noise is None else var, dq, first, in_shape, path, out_rows.start, width, even, odd,
-        parameters.interpolant == "nearest", (0,) * TAPS[parameters.interpolant],
-        _reached(parameters.interpolant, parameters.dq_threshold), np.float32(parameters.dq_threshold),
-        abs(back.determinant), noise is not None, light, light if noise is None else noise, quality,
+        sci, sci if noise is None else var, dq, first, in_shape, path, out_rows.start, short_runs, even, odd,
+        interpolant == "nearest", (0,) * TAPS[interpolant], _reach(interpolant, share),
+        _reach(interpolant, min(share, kernels.VOID_SHARE)), np.float32(share), abs(back.determinant),
+        noise is not None, light, light if noise is None else noise, quality,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The kernels that prepare a box of a frame for `imaging.registration.transform_kernels`: filled, padded, flags listed.
+"""The kernels that prepare a box of a frame for `transform_kernels`: copied, filled, padded.
 
 A box is padded where it reaches beyond the frame: the outermost pixel is repeated there, and the data quality is
 NO_DATA. So no interpolation has to examine where the frame ends. Boxes are small enough for a core's cache.
@@ -12,21 +12,20 @@ import numpy as np
 from numba import njit
 
 from imaging.pixels.fill import CLOSENESS, NOT_MEASURED, REACH
-from imaging.registration.resample_kernels import NO_DATA, VOID, clamp
+from imaging.registration.resampling.flag_kernels import FLAGS_AT_ONCE
+from imaging.registration.resampling.shift_kernels import NO_DATA, VOID, clamp
 
 _GAP_BITS: Final = np.uint16(NOT_MEASURED)
 _BAD_PIXEL: Final = np.uint16(1)
-#: Columns of a box are a multiple of this, so that its flags can be searched 64 bits at a time.
-_FLAGS_AT_ONCE: Final = 4
-#: Columns in addition to those needed: runs are computed in multiples of this many pixels.
-LANES: Final = 8
+#: Columns in addition to those needed: this many pixels of a run are computed at once.
+LANES: Final = 16
 
 
 @njit(cache=True, nogil=True)
 def box_shape(rows, columns):  # type: ignore[no-untyped-def]
     """Return the rows and columns of arrays for a box, given the first and the last + 1 of both."""
     width = columns[1] - columns[0] + LANES
-    return rows[1] - rows[0], (width + _FLAGS_AT_ONCE - 1) // _FLAGS_AT_ONCE * _FLAGS_AT_ONCE
+    return rows[1] - rows[0], (width + FLAGS_AT_ONCE - 1) // FLAGS_AT_ONCE * FLAGS_AT_ONCE
 
 
 @njit(cache=True, nogil=True)
@@ -75,33 +74,15 @@ def copy_box(sci, var, dq, first, shape, rows, columns, with_variance, light, no
 
 
 @njit(cache=True, nogil=True)
-def list_flags(quality, places, starts):  # type: ignore[no-untyped-def]
-    """List the columns of the pixels with flags, row by row; those of row i begin at ``starts[i]``."""
-    ny, nx = quality.shape
-    # Little or big endian: only whether any of four flags is set.
-    four_at_once = quality.reshape(-1).view(np.uint64)
-    groups = nx // _FLAGS_AT_ONCE
-    k = 0
-    for y in range(ny):
-        starts[y] = k
-        line, flags = quality[y], four_at_once[y * groups : (y + 1) * groups]
-        for group in range(groups):
-            if flags[group] != 0:
-                for x in range(_FLAGS_AT_ONCE * group, _FLAGS_AT_ONCE * (group + 1)):
-                    if line[x] != 0:
-                        places[k] = x
-                        k += 1
-    starts[ny] = k
-
-
-@njit(cache=True, nogil=True)
-def fill_box(light, noise, quality, places, starts, inner, with_variance):  # type: ignore[no-untyped-def]
+def fill_box(light, noise, quality, dense, interior, places, starts, inner, with_variance):  # type: ignore[no-untyped-def]
     """Fill gaps, as `imaging.pixels.fill.fill_gaps` does, and mark with `VOID` those that cannot be.
 
     Parameters
     ----------
     light, noise, quality
         See `copy_box`; changed.
+    dense, interior
+        From `mark_interior`: whether no neighbour can fill any of the pixels, and which.
     places, starts
         From `list_flags`.
     inner : tuple of int
@@ -116,6 +97,8 @@ def fill_box(light, noise, quality, places, starts, inner, with_variance):  # ty
     """
     void = False
     for y in range(inner[0], inner[1]):
+        if dense:
+            void |= _empty(light[y], noise[y], quality[y], interior[y], inner[2], inner[3])
         for k in range(starts[y], starts[y + 1]):
             x = np.int64(places[k])
             if x < inner[2] or x >= inner[3] or quality[y, x] & _GAP_BITS == 0:
@@ -140,6 +123,21 @@ def fill_box(light, noise, quality, places, starts, inner, with_variance):  # ty
 
 
 @njit(cache=True, nogil=True)
+def _empty(light, noise, quality, interior, begin, end):  # type: ignore[no-untyped-def]
+    """Set the gaps of a row that are interior to 0, with `VOID`; return whether there are any."""
+    found = np.uint16(0)
+    for x in range(begin, end):
+        mark = VOID * np.uint16(interior[x] & (quality[x] & _GAP_BITS != 0))
+        quality[x] |= mark
+        found |= mark
+    for x in range(begin, end):
+        void = quality[x] & VOID != 0
+        light[x] = np.float32(0.0) if void else light[x]
+        noise[x] = np.float32(0.0) if void else noise[x]
+    return found != 0
+
+
+@njit(cache=True, nogil=True)
 def pad_box(plane, inner):  # type: ignore[no-untyped-def]
     """Repeat the outermost pixels of the part of a box that is in the frame (see `fill_box`)."""
     ny, nx = plane.shape
@@ -152,16 +150,3 @@ def pad_box(plane, inner):  # type: ignore[no-untyped-def]
         if source != y:
             for x in range(nx):
                 plane[y, x] = plane[source, x]
-
-
-@njit(cache=True, nogil=True)
-def is_uniform(quality, columns, flagged):  # type: ignore[no-untyped-def]
-    """Return whether the first ``columns`` of a box, of which ``flagged`` pixels have flags, all have the same."""
-    if flagged != quality.shape[0] * columns:
-        return False
-    one = quality[0, 0]
-    for y in range(quality.shape[0]):
-        for x in range(columns):
-            if quality[y, x] != one:
-                return False
-    return True
