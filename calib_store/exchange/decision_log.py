@@ -16,7 +16,7 @@ from psycopg.types.range import TimestamptzRange
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection, Uuid, select
 
-from calib_store.model.records import Frame, Product
+from calib_store.model.records import Frame, Product, Status
 from calib_store.tables import status
 from calib_store.tables.frames import any_of
 from calib_store.tables.locks import changes_alone
@@ -76,7 +76,7 @@ class FrameDecision(StatusDecision):
 class ProductDecision(StatusDecision):
     """A product certified, rejected or superseded, or a candidate again."""
 
-    status: Literal["candidate", "certified", "rejected", "superseded"]
+    status: Status
     validity: tuple[datetime | None, datetime | None] | None = None
     by: UUID | None = Field(default=None, description="product that took its place")
     because: str | None = Field(default=None, description="product or frame that went bad or counts again")

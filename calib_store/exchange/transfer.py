@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -30,7 +29,7 @@ from calib_store.exchange.decision_log import (
 from calib_store.exchange.manifest import Manifest, ProductEntry, manifest_of, new_product, readable
 from calib_store.exchange.recipe_check import adopted_key, expected_key
 from calib_store.files.objects import StoredObject
-from calib_store.model.records import IMPORTED, Product
+from calib_store.model.records import COUNTING, IMPORTED, Product
 from calib_store.store import Store
 from calib_store.tables import frames, products, status
 from calib_store.tables.locks import keep
@@ -40,9 +39,6 @@ from imaging.errors import FrameError, StoreError
 from imaging.frames.facts import facts_from_headers
 from imaging.instruments.detector import WantedShape
 from imaging.products.product_file import ProductFile
-
-#: Statuses of products that count in the store where they were made.
-_COUNTS: Final = ("candidate", "certified")
 
 
 @dataclass
@@ -329,7 +325,7 @@ def _added(
 
 
 def _counts(entry: ProductEntry) -> bool:
-    return not entry.decisions or entry.decisions[-1].status in _COUNTS
+    return not entry.decisions or entry.decisions[-1].status in COUNTING
 
 
 def _of(bundle: Bundle, error: FrameError) -> StoreError:

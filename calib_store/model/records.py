@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from imaging.pixels.bright_pixels import BrightPixels
 
 Status = Literal["candidate", "certified", "rejected", "superseded"]
-
-
+#: Those of products that nothing speaks against.
+COUNTING: Final[tuple[Status, ...]] = ("candidate", "certified")
 #: Why an imported product that nobody here has approved serves only as a last resort.
 IMPORTED: Final = "imported from another store, and neither added nor certified here"
 
@@ -208,7 +208,7 @@ class Product(BaseModel):
     @property
     def counts(self) -> bool:
         """Whether it is neither rejected nor superseded."""
-        return self.status not in ("rejected", "superseded")
+        return self.status in COUNTING
 
     @property
     def disputed(self) -> bool:

@@ -20,7 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text, update
 
 from calib_store.model.product_nights import nights_of
-from calib_store.model.records import Tier
+from calib_store.model.records import COUNTING, Tier
 from calib_store.rules.order import noise_of
 from calib_store.tables import lineage
 from calib_store.tables.schema import products as table
@@ -134,7 +134,7 @@ class _State:
     @property
     def eligible(self) -> bool:
         """Whether it may supersede others."""
-        return self.status in ("candidate", "certified") and self.tier < Tier.PROVISIONAL and not self.damaged
+        return self.status in COUNTING and self.tier < Tier.PROVISIONAL and not self.damaged
 
     @property
     def replaceable(self) -> bool:

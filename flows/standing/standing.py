@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+from calib_store.model.records import COUNTING
 from flows.page.model import Group, NightFrame, NightPage, NightProduct
 from flows.run.report import Space
 from imaging.kinds import Target
@@ -22,8 +23,6 @@ from tasks.support.references import LeftOut
 Stage = Literal["done", "quiet", "due", "waiting", "failed"]
 
 _NAMES: Final = 5
-#: States of a product that nothing speaks against.
-_COUNTING: Final = ("candidate", "certified")
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _standing(group: Group, frames: dict[str, NightFrame], habits: Habits, now: 
     tried = group.attempted
     new = _new(members, product) if product is not None else []
     # A calibration that was rejected, and is reinstated: the product made with it counts again.
-    counts_again = product is not None and not new and product.status in _COUNTING and group.space is None
+    counts_again = product is not None and not new and product.status in COUNTING and group.space is None
     tried_all = arrived is None or tried is None or arrived <= tried
     if tried_all and (group.state == "failed" or (group.state == "waiting" and not counts_again)):
         return _stuck(group, habits)
