@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 #: Left by any code of the folder that was run.
 PWNED = "pwned"
 _RUNS = f"import pathlib; pathlib.Path({PWNED!r}).touch()\n"

@@ -20,6 +20,8 @@ from imaging.simulator.simulate import simulate_night
 from imaging.simulator.stack_model import locate, read_stack
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 SIZE = 512
 ERROR = 30.0
 

@@ -16,6 +16,8 @@ from imaging.simulator.score_figures import NightScore
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 SIZE = 1024
 #: A quarter of the array with the full array's dithers and density of bright stars. Closer dithers or more
 #: stars would put the wings of stars into the sky of every frame: a different night, not a smaller one.

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 import psycopg
+import pytest
 from foreign_server import Foreign
+
+pytestmark = pytest.mark.long
 
 
 def test_commands_and_servers_never_reach_the_server_of_the_variables(

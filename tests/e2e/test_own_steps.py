@@ -27,6 +27,8 @@ from imaging.pixels.dq import DQ
 from imaging.products.product_file import read_product
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 #: A package of a user, which is neither installed nor known to any test.
 SOURCE = '''
 """Steps of an observatory."""

@@ -19,6 +19,8 @@ from imaging.simulator.truth import NightTruth
 from nirflow.commands.cal.show import exposed_before
 from tasks.support.references import ProductRef
 
+pytestmark = pytest.mark.long
+
 SIZE = 384
 FEW = {"size": SIZE, "n_science": 5, "n_darks": 4, "n_short_darks": 3, "n_lamp_on": 3, "n_lamp_off": 3}
 #: A J night of one array whose stars leave persistence; the brightest exceed the full well several times.

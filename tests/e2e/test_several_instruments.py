@@ -13,6 +13,8 @@ from niri_frames import COADDS, SCALE, STARS, WIDTH, NiriNight
 
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 EXPOSURE = 30.001
 
 

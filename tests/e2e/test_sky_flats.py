@@ -20,6 +20,8 @@ from imaging.simulator.score import score_night
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import FLAT_LIMITS, NightTruth
 
+pytestmark = pytest.mark.long
+
 FEW = {"n_darks": 6, "n_short_darks": 5, "n_lamp_on": 5, "n_lamp_off": 5}
 LAMPS = ("lamp_on", "lamp_off")
 WANTED = {"sky_flat": {"make": "if_missing"}}

@@ -16,6 +16,8 @@ from imaging.pixels.dq import DQ
 from imaging.simulator.truth import NightTruth
 from tasks.support.references import ProductRef
 
+pytestmark = pytest.mark.long
+
 #: First file number of each observation.
 NUMBERS = {"SINGLE": 300, "PAIR": 320, "BLIND": 340, "CLOUDS": 360, "SKIES": 380, "SHORT": 400, "THREE": 420}
 

@@ -21,6 +21,8 @@ from imaging.simulator.reference.draw_catalogue import true_zero_point
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 SIZE = 512
 #: The field without stars of the catalogue is this far South of the standard field, deg.
 AWAY = 5.0

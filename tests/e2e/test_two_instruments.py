@@ -13,6 +13,8 @@ from imaging.simulator.score import score_night
 from imaging.simulator.simulate import simulate_night
 from imaging.simulator.truth import NightTruth
 
+pytestmark = pytest.mark.long
+
 #: One frame more than is used: the first of each set is left out.
 FEW = {
     "instrument": "NIRI", "n_science": 7, "n_darks": 5, "n_short_darks": 5, "n_lamp_on": 5, "n_lamp_off": 5,

@@ -22,6 +22,8 @@ from calib_store.server.account import RESERVED
 from calib_store.store import Store
 from imaging.errors import StoreError
 
+pytestmark = pytest.mark.long
+
 # Too much
 
 
