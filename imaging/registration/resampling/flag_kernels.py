@@ -18,7 +18,7 @@ from imaging.registration.resampling.shift_kernels import VOID, VOID_SHARE, clam
 #: Columns of a box are a multiple of this, so that its flags can be searched 64 bits at a time.
 FLAGS_AT_ONCE: Final = 4
 #: Steps from a linear path to the place of a pixel on a curved one.
-_NEWTON_STEPS: Final = 2
+_NEWTON_STEPS: Final = 4
 
 
 @njit(cache=True, nogil=True)
@@ -31,7 +31,7 @@ def list_flags(quality, interior, places, starts):  # type: ignore[no-untyped-de
         Data quality.
     interior : bool (`box_shape`)
         From `mark_interior`.
-    places : int16 (n,)
+    places : int32 (n,)
         Written: the columns.
     starts : int32 (rows + 1,)
         Written: those of row i begin at ``starts[i]``.
@@ -123,7 +123,7 @@ def sort_flags(  # type: ignore[no-untyped-def]
         First row of the box of the output.
     span : tuple of int
         First and last column of it.
-    flagged : int16 (n, 4)
+    flagged : int32 (n, 4)
         Written: row and column in the box, and the first row and column of the output's box that may be reached; the
         row may be negative.
     firsts : int32 (rows + n_rows,)
@@ -133,7 +133,7 @@ def sort_flags(  # type: ignore[no-untyped-def]
     n, (left, right), ((xx, xy), (yx, yy)) = starts[-1], span, slopes
     at_x, at_y = position(path[0], middle[0], middle[1]), position(path[1], middle[0], middle[1])
     before = count_reached(reach[1][0]) - 1
-    on_row, found = np.empty(n, np.int16), np.empty((n, 2), np.int16)
+    on_row, found = np.empty(n, np.int32), np.empty((n, 2), np.int32)
     firsts[:] = 0
     for line in range(len(starts) - 1):
         off_y = corner[0] + line - at_y
@@ -178,13 +178,6 @@ def sort_flags(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def out_reach(slopes, distance):  # type: ignore[no-untyped-def]
-    """Return the distance in rows, and in columns, of the output of what is that near on either axis of the frame."""
-    (xx, xy), (yx, yy) = slopes
-    return (abs(yx) + abs(yy)) * distance, (abs(xx) + abs(xy)) * distance
-
-
-@njit(cache=True, nogil=True)
 def count_reached(reach):  # type: ignore[no-untyped-def]
     """Return the largest number of pixels in a row whose distance from a place is at most ``reach``."""
     return np.int64(np.floor(2.0 * reach)) + 1
@@ -214,7 +207,7 @@ def spread_flags(  # type: ignore[no-untyped-def]
     ----------
     quality
         Of the box (`copy_box`); a pixel with `VOID` has the limit `VOID_SHARE`.
-    flagged : int16 (n, 4)
+    flagged : int32 (n, 4)
         From `sort_flags`, those that may reach the row.
     y : int
         The row.
@@ -240,7 +233,7 @@ def spread_flags(  # type: ignore[no-untyped-def]
     n_rows = count_reached(reach[0][0]), count_reached(reach[1][0])
     n_columns = count_reached(reach[0][1]), count_reached(reach[1][1])
     for p in range(len(flagged)):
-        line, place, first = np.int32(flagged[p, 0]), np.int32(flagged[p, 1]), np.int64(flagged[p, 3])
+        line, place, first = flagged[p, 0], flagged[p, 1], np.int64(flagged[p, 3])
         flags = quality[line, place]
         void = (flags & VOID) != 0
         if y - flagged[p, 2] >= (n_rows[1] if void else n_rows[0]):

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from imaging.parameters import StepParameters, parameter
 from imaging.pixels.dq import DQ
 from imaging.pixels.fill import NOT_MEASURED, REACH, fill_gaps, find_gaps
-from imaging.registration.distortion.camera_distortion import Distortion, follow, path_of
+from imaging.registration.distortion.camera_distortion import Distortion, path_of
 from imaging.registration.geometry import Affine
 from imaging.registration.resampling import shift_kernels as kernels
 from imaging.registration.resampling.interpolants import TAPS, Interpolant, weight_polynomials, weights
-from imaging.registration.resampling.path_kernels import CURVED_MARGIN
-from imaging.registration.resampling.transform_kernels import SHORT_RUN, transform_band
+from imaging.registration.resampling.transform_kernels import SHORT_RUN, rows_read, transform_band
 
 __all__ = [
     "ResampleParameters",
@@ -43,7 +42,7 @@ RowSource = Callable[[slice], Planes]
 
 #: Fractions at which the reach of the taps is examined.
 _FRACTIONS = 8192
-#: Positions along a row of the output whose rows in the frame are examined with distortion.
+#: Positions along an edge of a distorted frame that determine what it reaches.
 _POINTS = 65
 
 
@@ -102,17 +101,20 @@ def input_rows_needed(
         Rows of the frame; empty if the frame does not reach these rows.
     """
     parameters = parameters or ResampleParameters()
-    ends = out_rows.start, out_rows.stop - 1.0
-    if distortion is None:  # for each frame and band of rows: numbers are faster than small arrays
-        back = transform.inverse()
-        y = [back.yx * x + back.yy * end + back.y0 for x in (0.0, out_nx - 1.0) for end in ends]
-        low, high = min(y), max(y)
-    else:
-        x = np.linspace(0, out_nx - 1.0, _POINTS)
-        path = path_of(transform, distortion)
-        curves = [follow(path, x, np.full_like(x, end))[1] for end in ends]
-        low, high = np.min(curves) - CURVED_MARGIN, np.max(curves) + CURVED_MARGIN
-    return _needed(float(low), float(high), in_shape[0], TAPS[parameters.interpolant])
+    taps = TAPS[parameters.interpolant]
+    if transform.is_shift and distortion is None:
+        first = out_rows.start - transform.y0
+        return _needed(first, first + (out_rows.stop - 1 - out_rows.start), in_shape[0], taps)
+    rows, columns = _covered(transform, distortion, in_shape, out_rows, out_nx)
+    begin, end = rows_read(
+        path_of(transform, distortion),
+        rows.start,
+        rows.stop - rows.start,
+        (columns.start, columns.stop),
+        in_shape,
+        taps,
+    )
+    return slice(begin, end)
 
 
 def _needed(low: float, high: float, size: int, taps: int) -> slice:
@@ -123,6 +125,35 @@ def _needed(low: float, high: float, size: int, taps: int) -> slice:
     last = math.floor(high) + taps // 2 + REACH + 1
     # Beyond an edge the outermost row is repeated, so that one is always needed.
     return slice(min(max(first, 0), size - 1), max(min(last, size), 1))
+
+
+def _covered(
+    transform: Affine, distortion: Distortion | None, in_shape: tuple[int, int], out_rows: slice, out_nx: int
+) -> tuple[slice, slice]:
+    """Return the rows and columns of the output that a frame may reach: with distortion no others.
+
+    Beyond the frame the polynomial of a distortion may lead anywhere.
+    """
+    if distortion is None:
+        return out_rows, slice(0, out_nx)
+    (x_first, x_last), (y_first, y_last) = _outline(transform, distortion, in_shape)
+    begin, end = max(out_rows.start, y_first), min(out_rows.stop, y_last)
+    left, right = max(0, x_first), min(out_nx, x_last)
+    return slice(begin, max(begin, end)), slice(left, max(left, right))
+
+
+@lru_cache(maxsize=256)
+def _outline(
+    transform: Affine, distortion: Distortion, in_shape: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the first column of the output that a frame reaches, and the one after the last; and the same of rows."""
+    along_x, along_y = (np.linspace(-0.5, n - 0.5, _POINTS) for n in in_shape[::-1])
+    x = np.concatenate([along_x, along_x, np.full(_POINTS, along_x[0]), np.full(_POINTS, along_x[-1])])
+    y = np.concatenate([np.full(_POINTS, along_y[0]), np.full(_POINTS, along_y[-1]), along_y, along_y])
+    first, *others = (
+        (math.floor(there.min()) - 1, math.ceil(there.max()) + 2) for there in transform(*distortion(x, y))
+    )
+    return first, others[0]
 
 
 def resample_rows(
@@ -189,18 +220,23 @@ def resample_into(
     """
     parameters = parameters or ResampleParameters()
     needed = input_rows_needed(transform, out_rows, out[0].shape[1], in_shape, parameters, distortion)
-    sci, var, dq = out
+    rows, columns = _covered(transform, distortion, in_shape, out_rows, out[0].shape[1])
+    if needed.stop == needed.start or (rows, columns) != (out_rows, slice(0, out[0].shape[1])):
+        out[0][:], out[2][:] = 0.0, DQ.NO_DATA
+        if out[1] is not None:
+            out[1][:] = 0.0
     if needed.stop == needed.start:
-        sci[:], dq[:] = 0.0, DQ.NO_DATA
-        if var is not None:
-            var[:] = 0.0
         return
     planes = source(needed)
     if transform.is_shift and distortion is None:
-        filled, void = _without_gaps(*planes, variance=var is not None)
+        filled, void = _without_gaps(*planes, variance=out[1] is not None)
         _shift(*filled, void, needed.start, in_shape[0], transform, out_rows.start, parameters, out)
     else:
-        _transform(planes, needed.start, in_shape, transform, distortion, out_rows, parameters, out)
+        inner = slice(rows.start - out_rows.start, rows.stop - out_rows.start)
+        reached = out[0][inner], None if out[1] is None else out[1][inner], out[2][inner]
+        _transform(
+            planes, needed.start, in_shape, transform, distortion, rows.start, columns, parameters, reached
+        )
 
 
 def _without_gaps(
@@ -280,7 +316,8 @@ def _transform(
     in_shape: tuple[int, int],
     transform: Affine,
     distortion: Distortion | None,
-    out_rows: slice,
+    out_first: int,
+    columns: slice,
     parameters: ResampleParameters,
     out: Outputs,
 ) -> None:
@@ -292,7 +329,8 @@ def _transform(
     # Along a row of the output, the row of the frame changes with yx, and the column by other than 1 with xx - 1.
     short_runs = (abs(back.yx) + abs(back.xx - 1.0)) * SHORT_RUN > 1.0
     transform_band(
-        sci, sci if noise is None else var, dq, first, in_shape, path, out_rows.start, short_runs, even, odd,
+        sci, sci if noise is None else var, dq, first, in_shape, path, out_first, (columns.start, columns.stop),
+        short_runs, even, odd,
         interpolant == "nearest", (0,) * TAPS[interpolant], _reach(interpolant, share),
         _reach(interpolant, min(share, kernels.VOID_SHARE)), np.float32(share), abs(back.determinant),
         noise is not None, light, light if noise is None else noise, quality,

@@ -22,12 +22,11 @@ from imaging.registration.resampling.flag_kernels import (
     count_reached,
     list_flags,
     mark_interior,
-    out_reach,
     sort_flags,
     spread_flags,
 )
 from imaging.registration.resampling.lanes import load, multiply, multiply_add, repeat, store, total
-from imaging.registration.resampling.path_kernels import POWERS, bounds, expand, slopes_to_output
+from imaging.registration.resampling.path_kernels import POWERS, bounds, expand, out_reach, slopes_to_output
 from imaging.registration.resampling.shift_kernels import NO_DATA, VOID
 
 #: Taps of a pixel that are computed at once: as many as any interpolant has.
@@ -52,6 +51,7 @@ def transform_band(  # type: ignore[no-untyped-def]
     shape,
     path,
     out_first,
+    span,
     short_runs,
     even,
     odd,
@@ -83,6 +83,8 @@ def transform_band(  # type: ignore[no-untyped-def]
         Coefficients of the input position, x and y, by the powers of the output's y and x.
     out_first : int
         Row of the output that is row 0 of the outputs.
+    span : tuple of int
+        First column of the output that the frame may reach, and the one after the last; others are not written.
     short_runs : bool
         Whether few pixels along a row have one footprint: fewer than `SHORT_RUN`.
     even, odd : float32 (taps / 2, terms)
@@ -100,7 +102,7 @@ def transform_band(  # type: ignore[no-untyped-def]
     out_sci, out_var, out_dq
         Written; the second only with variances.
     """
-    (ny, nx), (out_ny, out_nx) = shape, out_sci.shape
+    (ny, nx), out_ny = shape, out_sci.shape[0]
     before = len(taps) // 2 - 1
     around = before + REACH
     column, row = np.empty(_WIDTH, np.int32), np.empty(_WIDTH, np.int32)
@@ -114,8 +116,8 @@ def transform_band(  # type: ignore[no-untyped-def]
     values, variances = np.zeros(_WIDTH, np.float32), np.zeros(_WIDTH, np.float32)
     bits = np.zeros(_WIDTH, np.uint16)
     along = np.empty((2, POWERS), np.float64)
-    for x0 in range(0, out_nx, MOST_COLUMNS):
-        width = min(MOST_COLUMNS, out_nx - x0)
+    for x0 in range(span[0], span[1], MOST_COLUMNS):
+        width = min(MOST_COLUMNS, span[1] - x0)
         padded = (width + LANES - 1) // LANES * LANES
         low_x, high_x, low_y, high_y = bounds(path, out_first, out_ny, x0, width)
         if high_x < -0.5 or low_x > nx - 0.5 or high_y < -0.5 or low_y > ny - 0.5:
@@ -131,7 +133,7 @@ def transform_band(  # type: ignore[no-untyped-def]
         light, quality = np.empty(size, np.float32), np.empty(size, np.uint16)
         noise = np.empty(size, np.float32) if with_variance else light
         copy_box(sci, var, dq, first, shape, rows, columns, with_variance, light, noise, quality)
-        places, starts = np.empty(quality.size, np.int16), np.empty(size[0] + 1, np.int32)
+        places, starts = np.empty(quality.size, np.int32), np.empty(size[0] + 1, np.int32)
         interior, dense = np.zeros(size, np.bool_), False
         list_flags(quality, interior, places, starts)
         if starts[size[0]] > DENSE * quality.size:
@@ -144,9 +146,12 @@ def transform_band(  # type: ignore[no-untyped-def]
         n_flagged = starts[size[0]]
         middle = out_first + 0.5 * (out_ny - 1), x0 + 0.5 * (width - 1)
         slopes = slopes_to_output(path, middle[0], middle[1])
-        reach = out_reach(slopes, flags_reach), out_reach(slopes, void_reach if void else flags_reach)
+        reach = (
+            out_reach(path, out_first, out_ny, x0, width, flags_reach),
+            out_reach(path, out_first, out_ny, x0, width, void_reach if void else flags_reach),
+        )
         n_rows = count_reached(reach[1][0])
-        flagged, firsts = np.empty((n_flagged, 4), np.int16), np.empty(out_ny + n_rows, np.int32)
+        flagged, firsts = np.empty((n_flagged, 4), np.int32), np.empty(out_ny + n_rows, np.int32)
         if n_flagged > 0:
             sort_flags(
                 quality, places, starts, (rows[0], columns[0]), path, middle, slopes, reach, out_first,
@@ -195,6 +200,29 @@ def transform_band(  # type: ignore[no-untyped-def]
                     target[k] = variances[k] if inside[k] else np.float32(0.0)
             for k in range(width):
                 flags[k] = bits[k] & ~VOID if inside[k] else NO_DATA
+
+
+@njit(cache=True, nogil=True)
+def rows_read(path, first, rows, span, shape, taps):  # type: ignore[no-untyped-def]
+    """Return the first row of the frame that `transform_band` reads, and the one after the last; 0 and 0 if none.
+
+    Parameters
+    ----------
+    path, span, shape
+        As for `transform_band`.
+    first, rows : int
+        First row of the output, and their number.
+    taps : int
+        Number of taps.
+    """
+    (ny, nx), around = shape, taps // 2 - 1 + REACH
+    begin, end = ny, 0
+    for x0 in range(span[0], span[1], MOST_COLUMNS):
+        low_x, high_x, low_y, high_y = bounds(path, first, rows, x0, min(MOST_COLUMNS, span[1] - x0))
+        if not (high_x < -0.5 or low_x > nx - 0.5 or high_y < -0.5 or low_y > ny - 0.5):
+            read = _span(low_y, high_y, around, taps, ny)
+            begin, end = min(begin, max(read[0], 0)), max(end, min(read[1], ny))
+    return (begin, end) if begin < end else (0, 0)
 
 
 @njit(cache=True, nogil=True)

@@ -225,7 +225,7 @@ def test_the_general_path_gives_what_the_fast_path_gives(dx, dy, name):
     assert fast[1][same] == pytest.approx(slow[1][same], rel=1e-4, abs=6e-4)
 
 
-def by_brute_force(sci, var, dq, transform, distortion=None, threshold=0.03):
+def by_brute_force(sci, var, dq, transform, distortion=None, shape=None, threshold=0.03):
     """Return the planes from weights of each output pixel, evaluated exactly, one at a time."""
     ny, nx = sci.shape
     gaps = find_gaps(sci, var, dq, NOT_MEASURED)
@@ -234,13 +234,17 @@ def by_brute_force(sci, var, dq, transform, distortion=None, threshold=0.03):
     fill_gaps(sci, gaps, filled)
     fill_gaps(var, gaps, noise)
     path, area = path_of(transform, distortion), abs(transform.inverse().determinant)
-    out = np.zeros((3, ny, nx))
+    out_ny, out_nx = shape or sci.shape
+    out = np.zeros((3, out_ny, out_nx))
     out[2] = DQ.NO_DATA
-    for y in range(ny):
-        for x in range(nx):
+    for y in range(out_ny):
+        for x in range(out_nx):
             u, v = (float(at) for at in follow(path, np.float64(x), np.float64(y)))
             if not (-0.5 < u <= nx - 0.5 and -0.5 < v <= ny - 0.5):
                 continue
+            there = (u, v) if distortion is None else distortion(np.float64(u), np.float64(v))
+            if np.hypot(*np.subtract(transform(*there), (x, y))) > 0.1:
+                continue  # far from the frame a polynomial leads anywhere
             i, j = int(np.floor(u)), int(np.floor(v))
             w = np.outer(weights("lanczos3", v - j), weights("lanczos3", u - i))
             rows, columns = np.arange(j - 2, j + 4), np.arange(i - 2, i + 4)
@@ -257,10 +261,10 @@ def by_brute_force(sci, var, dq, transform, distortion=None, threshold=0.03):
     return out
 
 
-def compare_with_brute_force(sci, var, dq, transform, distortion=None):
+def compare_with_brute_force(sci, var, dq, transform, distortion=None, shape=None, band=None):
     sci, var = sci.astype(np.float32), var.astype(np.float32)
-    exact = by_brute_force(sci, var, dq, transform, distortion)
-    found = run(sci, transform, var=var, dq=dq, distortion=distortion)
+    exact = by_brute_force(sci, var, dq, transform, distortion, shape)
+    found = run(sci, transform, var=var, dq=dq, distortion=distortion, shape=shape, band=band)
     assert np.abs(found[0] - exact[0]).max() < 1e-3  # of the noise
     assert np.abs(found[1] - exact[1]).max() < 1e-3
     # A share on the very threshold may fall to either side.
@@ -298,6 +302,49 @@ def test_flags_and_values_are_exact_with_distortion():
     dq = np.where(np.hypot(y - 75, x - 75) > 70, np.uint16(DQ.UNILLUMINATED), np.uint16(0))
     dq |= np.where(rng.random(shape) < 0.05, np.uint16(DQ.SATURATED), np.uint16(0))
     compare_with_brute_force(sci, var, dq, TURN, Distortion.radial(shape, 0.01))
+
+
+@pytest.mark.parametrize("band", [1, 7, 40])
+@pytest.mark.parametrize(
+    ("transform", "fraction"),
+    [
+        (Affine(), 0.01), (Affine.shift(200.0, 3.0), -0.01),
+        (Affine.turn(90.0, 0.0, 0.0).then(Affine.shift(60.3, 8.7)), 0.01),
+        (Affine(0.5, 0.0, 0.0, 0.5, 225.5, -4.2), 0.005),
+    ],
+)  # fmt: skip
+def test_a_small_distorted_frame_is_exact_in_a_wide_output(transform, fraction, band):
+    rng = np.random.default_rng(16)
+    sci, var = rng.normal(0, 1, (20, 20)), rng.uniform(1, 2, (20, 20))
+    dq = np.where(rng.random(sci.shape) < 0.05, np.uint16(DQ.SATURATED), np.uint16(0))
+    compare_with_brute_force(
+        sci, var, dq, transform, Distortion.radial((20, 20), fraction), shape=(40, 256), band=band
+    )
+
+
+@pytest.mark.parametrize("x0", [3.0, 5.0, 17.0, 250.0])
+@pytest.mark.parametrize("fraction", [-0.01, 0.01])
+def test_bands_of_a_turned_and_distorted_frame_give_the_complete_one(fraction, x0):
+    rng = np.random.default_rng(17)
+    shape = 256, 256
+    image, dq = rng.normal(size=shape), (rng.random(shape) < 0.03).astype(np.uint16)
+    turned = Affine.turn(90.0, 0.0, 0.0).then(Affine.shift(x0, 0.0))
+    distortion = Distortion.radial(shape, fraction)
+    parts = (run(image, turned, dq=dq, shape=(256, 8), band=b, distortion=distortion) for b in (256, 64, 3))
+    complete, *others = parts
+    assert (complete[2] != DQ.NO_DATA).any()
+    for planes in others:
+        for one, other in zip(complete, planes, strict=True):
+            assert (one == other).all()
+
+
+def test_a_frame_of_very_many_rows_has_all_its_flags_in_one_band():
+    shape = 33_500, 4
+    dq = np.zeros(shape, np.uint16)
+    dq[::500, 1] = DQ.SATURATED
+    turned = Affine.turn(1e-3, 0.0, 0.0)
+    whole, parts = (run(np.ones(shape), turned, dq=dq, band=band)[2] for band in (None, 64))
+    assert (whole == parts).all()
 
 
 @pytest.mark.parametrize("angle", [0.3, 45.0])
