@@ -76,10 +76,7 @@ def slopes_to_output(path, y, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def out_reach(path, first, rows, x0, width, distance):  # type: ignore[no-untyped-def]
-    """Return the largest distance in rows, and in columns, of the output of what is that near in the frame, in a box.
-
-    Near on either axis of the frame: within a square.
-    """
+    """Return the most rows, and the most columns, of the output that a distance in the frame spans within a box."""
     if path.shape[1] == 2:
         (xx, xy), (yx, yy) = slopes_to_output(path, 0.0, 0.0)
         return (abs(yx) + abs(yy)) * distance, (abs(xx) + abs(xy)) * distance
