@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from numpy.polynomial.polynomial import polyval2d
 from numpy.typing import NDArray
 
 from imaging.errors import GroupError
@@ -222,8 +221,3 @@ def _expansion(centre: float, half: float, n: int = _PATH_ORDER + 1) -> NDArray[
         for m in range(i + 1):
             out[i, m] = math.comb(i, m) * (-centre) ** (i - m) / half**i
     return out
-
-
-def follow(path: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the positions (2, n) in the frame of positions in the output, by the polynomial of `path_of`."""
-    return np.stack([polyval2d(y, x, terms) for terms in path])

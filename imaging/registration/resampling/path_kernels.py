@@ -9,8 +9,8 @@ from numba import njit
 
 #: How far a curved transform may exceed what it reaches at the places of a box that are examined, px, and the steps
 #: along each axis between these places.
-CURVED_MARGIN: Final = 0.25
-CURVED_STEPS: Final = 4
+_CURVED_MARGIN: Final = 0.25
+_CURVED_STEPS: Final = 4
 #: The same for the reach of flags in the output, px.
 _FLAGS_MARGIN: Final = 0.02
 #: Powers of a path along a row, the constant among them: its order is at most 5.
@@ -35,14 +35,14 @@ def bounds(path, first, rows, x0, width):  # type: ignore[no-untyped-def]
     low_x = low_y = np.inf
     high_x = high_y = -np.inf
     curved = path.shape[1] > 2
-    steps = CURVED_STEPS if curved else 1
+    steps = _CURVED_STEPS if curved else 1
     for j in range(steps + 1):
         for i in range(steps + 1):
             y, x = first + j * (rows - 1) / steps, x0 + i * (width - 1) / steps
             px, py = position(path[0], y, x), position(path[1], y, x)
             low_x, high_x = min(low_x, px), max(high_x, px)
             low_y, high_y = min(low_y, py), max(high_y, py)
-    margin = CURVED_MARGIN if curved else 0.0
+    margin = _CURVED_MARGIN if curved else 0.0
     return low_x - margin, high_x + margin, low_y - margin, high_y + margin
 
 
@@ -81,9 +81,9 @@ def out_reach(path, first, rows, x0, width, distance):  # type: ignore[no-untype
         (xx, xy), (yx, yy) = slopes_to_output(path, 0.0, 0.0)
         return (abs(yx) + abs(yy)) * distance, (abs(xx) + abs(xy)) * distance
     along_y = along_x = 0.0
-    for j in range(CURVED_STEPS + 1):
-        for i in range(CURVED_STEPS + 1):
-            y, x = first + j * (rows - 1) / CURVED_STEPS, x0 + i * (width - 1) / CURVED_STEPS
+    for j in range(_CURVED_STEPS + 1):
+        for i in range(_CURVED_STEPS + 1):
+            y, x = first + j * (rows - 1) / _CURVED_STEPS, x0 + i * (width - 1) / _CURVED_STEPS
             (xx, xy), (yx, yy) = slopes_to_output(path, y, x)
             along_y, along_x = max(along_y, abs(yx) + abs(yy)), max(along_x, abs(xx) + abs(xy))
     return along_y * distance + _FLAGS_MARGIN, along_x * distance + _FLAGS_MARGIN

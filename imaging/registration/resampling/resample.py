@@ -150,10 +150,10 @@ def _outline(
     along_x, along_y = (np.linspace(-0.5, n - 0.5, _POINTS) for n in in_shape[::-1])
     x = np.concatenate([along_x, along_x, np.full(_POINTS, along_x[0]), np.full(_POINTS, along_x[-1])])
     y = np.concatenate([np.full(_POINTS, along_y[0]), np.full(_POINTS, along_y[-1]), along_y, along_y])
-    first, *others = (
+    columns, rows = (
         (math.floor(there.min()) - 1, math.ceil(there.max()) + 2) for there in transform(*distortion(x, y))
     )
-    return first, others[0]
+    return columns, rows
 
 
 def resample_rows(

@@ -120,7 +120,7 @@ def transform_band(  # type: ignore[no-untyped-def]
         width = min(MOST_COLUMNS, span[1] - x0)
         padded = (width + LANES - 1) // LANES * LANES
         low_x, high_x, low_y, high_y = bounds(path, out_first, out_ny, x0, width)
-        if high_x < -0.5 or low_x > nx - 0.5 or high_y < -0.5 or low_y > ny - 0.5:
+        if _misses(low_x, high_x, nx) or _misses(low_y, high_y, ny):
             _clear(out_sci, out_var, out_dq, x0, width, with_variance)
             continue
         rows = _span(low_y, high_y, around, len(taps), ny)
@@ -219,10 +219,16 @@ def rows_read(path, first, rows, span, shape, taps):  # type: ignore[no-untyped-
     begin, end = ny, 0
     for x0 in range(span[0], span[1], MOST_COLUMNS):
         low_x, high_x, low_y, high_y = bounds(path, first, rows, x0, min(MOST_COLUMNS, span[1] - x0))
-        if not (high_x < -0.5 or low_x > nx - 0.5 or high_y < -0.5 or low_y > ny - 0.5):
+        if not (_misses(low_x, high_x, nx) or _misses(low_y, high_y, ny)):
             read = _span(low_y, high_y, around, taps, ny)
             begin, end = min(begin, max(read[0], 0)), max(end, min(read[1], ny))
     return (begin, end) if begin < end else (0, 0)
+
+
+@njit(cache=True, nogil=True)
+def _misses(low, high, size):  # type: ignore[no-untyped-def]
+    """Return whether positions from the lowest to the highest are all outside of the pixels of an axis."""
+    return high < -0.5 or low > size - 0.5
 
 
 @njit(cache=True, nogil=True)

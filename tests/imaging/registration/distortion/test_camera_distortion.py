@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from paths_of_frames import follow
 
 from imaging.errors import GroupError
 from imaging.header import Header
 from imaging.pixels.dq import DQ
-from imaging.registration.distortion.camera_distortion import Distortion, distortion_terms, follow, path_of
+from imaging.registration.distortion.camera_distortion import Distortion, distortion_terms, path_of
 from imaging.registration.geometry import Affine, make_grid
 from imaging.registration.resampling.resample import array_source, input_rows_needed, resample_rows
 

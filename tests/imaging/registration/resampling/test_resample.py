@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from paths_of_frames import follow
 from scipy import ndimage
 
 from imaging.pixels.dq import DQ
 from imaging.pixels.fill import HOPELESS, NOT_MEASURED, fill_gaps, find_gaps
-from imaging.registration.distortion.camera_distortion import Distortion, follow, path_of
+from imaging.registration.distortion.camera_distortion import Distortion, path_of
 from imaging.registration.geometry import Affine, make_grid
 from imaging.registration.resampling.interpolants import TAPS, mean_squared_weights, weights
 from imaging.registration.resampling.resample import (
